@@ -1,0 +1,1 @@
+"""Agents for the environments of `kml_envs`: policies, training, evaluation, built-in and oracle baselines."""
