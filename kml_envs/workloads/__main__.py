@@ -1,0 +1,153 @@
+"""Command line of the workloads: `python -m kml_envs.workloads describe FILE`, `formats`, `convert`."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import lzma
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from kml_envs.errors import UserError, run_command
+from kml_envs.workloads.describe import describe_requests, format_description
+from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
+from kml_envs.workloads.trace import RequestChunk, iterate_requests, read_trace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    chosen = build_parser().parse_args(arguments)
+    run = cast(Callable[[argparse.Namespace], int], chosen.run)
+    return run(chosen)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser; every subcommand is added by a function of its own and sets `run`."""
+    parser = argparse.ArgumentParser(prog="python -m kml_envs.workloads", description="Block workloads and traces.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_describe(commands)
+    _add_convert(commands)
+    _add_formats(commands)
+    return parser
+
+
+_Commands = Any  # argparse keeps the class of add_subparsers' result private
+
+
+def _add_describe(commands: _Commands) -> None:
+    parser = commands.add_parser("describe", help="print what a block trace holds and which volume suits it")
+    _add_reading_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(run=_describe)
+
+
+def _describe(chosen: argparse.Namespace) -> int:
+    name = chosen.format or detect_format(chosen.file)
+    options = _reading_options(chosen)
+    description = describe_requests(
+        Path(chosen.file).name, iterate_requests(chosen.file, **options), chosen.block_bytes
+    )
+    if chosen.json:
+        print(json.dumps({"format": name, **description.as_dict()}, indent=2))
+    else:
+        print(format_description(description))
+        print(f"\nread as '{name}' in blocks of {chosen.block_bytes:,} bytes")
+    return 0
+
+
+def _add_convert(commands: _Commands) -> None:
+    parser = commands.add_parser("convert", help="write a trace in the plain form: time_us,op,offset,size")
+    _add_reading_options(parser)
+    parser.add_argument("output", metavar="OUTPUT", help="file to write; .gz, .xz and .zst are compressed")
+    parser.add_argument("--dense", action="store_true", help="number the blocks 0, 1, 2, ... in order of first access")
+    parser.set_defaults(run=_convert)
+
+
+def _convert(chosen: argparse.Namespace) -> int:
+    options = _reading_options(chosen)
+    if chosen.dense:
+        trace = read_trace(chosen.file, dense=True, **options)
+        chunks = iter([RequestChunk(trace.time_us, trace.is_write, trace.first_block, trace.block_count)])
+    else:
+        chunks = iterate_requests(chosen.file, **options)
+    temporary = f"{chosen.output}.{os.getpid()}.tmp"
+    try:
+        with _open_for_writing(temporary, chosen.output) as output:
+            output.write(b"time_us,op,offset,size\n")
+            for chunk in chunks:
+                output.write(_plain_text(chunk, chosen.block_bytes))
+        os.replace(temporary, chosen.output)
+    except OSError as error:
+        raise UserError(f"{chosen.output}: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return 0
+
+
+def _open_for_writing(temporary: str, name: str) -> BinaryIO:
+    if name.endswith(".gz"):
+        return cast(BinaryIO, gzip.open(temporary, "wb"))
+    if name.endswith(".xz"):
+        return cast(BinaryIO, lzma.open(temporary, "wb"))
+    if name.endswith(".zst"):
+        import zstandard
+
+        return cast(BinaryIO, zstandard.open(temporary, "wb"))
+    return open(temporary, "wb")
+
+
+def _plain_text(chunk: RequestChunk, block_bytes: int) -> bytes:
+    rows = zip(
+        chunk.time_us.tolist(),
+        chunk.is_write.tolist(),
+        (chunk.first_block * block_bytes).tolist(),
+        (chunk.block_count.astype("int64") * block_bytes).tolist(),
+        strict=True,
+    )
+    return "".join(f"{time},{'W' if write else 'R'},{offset},{size}\n" for time, write, offset, size in rows).encode()
+
+
+def _add_formats(commands: _Commands) -> None:
+    parser = commands.add_parser("formats", help="list the trace formats that can be read")
+    parser.set_defaults(run=_formats)
+
+
+def _formats(chosen: argparse.Namespace) -> int:
+    width = max(len(name) for name in FORMATS)
+    for known in FORMATS.values():
+        print(f"{known.name:<{width}}  {known.description}")
+    return 0
+
+
+def _add_reading_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="trace file, plain or compressed with gzip, xz or Zstandard")
+    parser.add_argument("--format", help=f"one of {', '.join(FORMATS)}; default: recognised from the content")
+    parser.add_argument("--block-bytes", type=int, default=4096, help="block size in bytes (default %(default)s)")
+    parser.add_argument("--device", help="device, volume or file of a trace that holds several, or 'all'")
+    parser.add_argument("--action", help=f"blkparse action that marks a request: {' or '.join(ACTIONS)}; default D")
+    parser.add_argument("--limit", type=int, help="read at most so many requests")
+    parser.add_argument(
+        "--sample", type=float, default=1.0, help="keep this share of the block addresses (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default %(default)s)")
+    parser.add_argument("--time-scale", type=float, default=1.0, help="multiply all times (default %(default)s)")
+    parser.add_argument("--sort", action="store_true", help="order the requests by time first, in memory")
+
+
+def _reading_options(chosen: argparse.Namespace) -> dict[str, Any]:
+    names = ("format", "block_bytes", "device", "action", "limit", "sample", "seed", "time_scale", "sort")
+    return {name: getattr(chosen, name) for name in names}
+
+
+if __name__ == "__main__":
+    run_command(main)
