@@ -1,4 +1,4 @@
-"""What passes through a proxy: the shape of a data set, of a recommendation, and one snapshot of the former."""
+"""What passes through a proxy: data sets, recommendations, system states and feedback, and what they may hold."""
 
 from __future__ import annotations
 
@@ -82,6 +82,44 @@ class Snapshot(NamedTuple):
 
     features: npt.NDArray[np.float32]
     mask: BoolArray | None
+
+
+class SystemState(NamedTuple):
+    """Where the subsystem stands; the arrays may be views of live state.
+
+    Attributes:
+        pending: (N,) bool, a decision is waiting.
+        critical: (N,) bool, emergency: the built-in algorithm only.
+        progress: (N,) int64, work done for the user.
+        cost: (N,) float64, cost paid.
+    """
+
+    pending: BoolArray
+    critical: BoolArray
+    progress: IntArray
+    cost: FloatArray
+
+
+class Feedback(NamedTuple):
+    """What came of one decision cycle; new arrays.
+
+    Attributes:
+        reward: (N,) float64, cost saved since the last feedback, in units of the subsystem's `reward_scale`.
+        verdict: (N,) int8 `Verdict`.
+        acted_by_agent: (N,) bool, whether the agent's recommendation was carried out.
+        finished: (N,) bool, whether the episode is over.
+        mode: (N,) int8 `Mode`.
+        decision: (N,) int64 or (N, A) float64, what was carried out; meaningless in rows that were not asked.
+        builtin_decision: Likewise, what the built-in algorithm would have done; None unless the option asks for it.
+    """
+
+    reward: FloatArray
+    verdict: npt.NDArray[np.int8]
+    acted_by_agent: BoolArray
+    finished: BoolArray
+    mode: npt.NDArray[np.int8]
+    decision: Array
+    builtin_decision: Array | None
 
 
 def _bound(given: float | Sequence[float] | Array, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

@@ -36,12 +36,17 @@ class Verdict(IntEnum):
     """The chosen candidate is masked out."""
     DATA_SET_CORRUPTED = 9
     """The data set it was made for was itself not sound."""
+    NOT_PERMITTED = 10
+    """The mode's controller refused it before it ran."""
 
-    SEGMENT_FREE = 10
-    SEGMENT_CURRENT = 11
-    SEGMENT_UNDER_CLEANING = 12
-    SEGMENT_FULLY_VALID = 13
-    SEGMENT_PROTECTED = 14
+    SEGMENT_FREE = 11
+    SEGMENT_CURRENT = 12
+    SEGMENT_UNDER_CLEANING = 13
+    SEGMENT_FULLY_VALID = 14
+    SEGMENT_PROTECTED = 15
+
+
+ACCEPTED = int(Verdict.ACCEPTED)
 
 
 class Judgement(NamedTuple):
@@ -128,8 +133,9 @@ def _judge_choice(recommendation: object, count: int, mask: BoolArray | None, ro
     """Check a choice: the vectorised path for integer arrays, entry by entry for all else."""
     if not _is_numeric(recommendation, "iu", rows.shape):
         return _judge_entries(recommendation, rows, np.zeros(len(rows), dtype=np.int64), _choice_judge(count, mask))
-    # One comparison settles the common case: seen as unsigned, a negative number is a huge one.
-    if recommendation.dtype == np.int64 and recommendation.view(np.uint64).max() < count:
+    # One comparison settles the common case: seen as unsigned, a negative number is a huge one. Counting is several
+    # times cheaper than all() and any() on small arrays.
+    if recommendation.dtype == np.int64 and np.count_nonzero(recommendation.view(np.uint64) < count) == len(rows):
         decision = recommendation.copy()
         verdict = np.zeros(len(rows), dtype=np.int8)
     else:
@@ -138,9 +144,9 @@ def _judge_choice(recommendation: object, count: int, mask: BoolArray | None, ro
         verdict = np.where(in_range, np.int8(Verdict.ACCEPTED), np.int8(Verdict.OUT_OF_RANGE))
     if mask is not None:
         allowed = mask[rows, decision]
-        if not allowed.all():
+        if np.count_nonzero(allowed) < len(rows):
             verdict = reject(verdict, ~allowed, Verdict.NO_SUCH_CANDIDATE)
-    return Judgement(decision, verdict, not verdict.any())
+    return Judgement(decision, verdict, not np.count_nonzero(verdict))
 
 
 def _judge_numbers(recommendation: object, bounds: Bounds, rows: IntArray) -> Judgement:
@@ -149,7 +155,7 @@ def _judge_numbers(recommendation: object, bounds: Bounds, rows: IntArray) -> Ju
         decision = np.tile(bounds.low.astype(np.float64), (len(rows), 1))
         return _judge_entries(recommendation, rows, decision, _numbers_judge(bounds))
     numbers, inside = _inside(recommendation, bounds)
-    if inside.all():
+    if np.count_nonzero(inside) == inside.size:
         return Judgement(numbers.astype(np.float64), np.zeros(len(rows), dtype=np.int8), True)
     fitting: BoolArray = np.all(inside, axis=1)
     finite: BoolArray = np.all(np.isfinite(recommendation), axis=1)

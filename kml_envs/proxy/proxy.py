@@ -1,0 +1,463 @@
+"""The ML model proxy: the kernel-side object between a subsystem and an agent.
+
+It publishes a data set, checks the recommendation that comes back, decides by its mode who acts, lets the subsystem
+carry the decision out, estimates what that saved and feeds it back. One proxy holds N instances of a subsystem, each
+at its own point of its own episode. The steps of the decision cycle carry the names of ml-lib; `observe` and `decide`
+run them in order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kml_envs.errors import UserError
+from kml_envs.proxy.efficiency import Efficiency, make_efficiency
+from kml_envs.proxy.lifecycle import DataSetState, LifeCycle
+from kml_envs.proxy.modes import FixedMode, ModeController, UnitSchedule, parse_mode
+from kml_envs.proxy.options import ProxyOptions
+from kml_envs.proxy.protocols import BatchedSubsystem, SubsystemError
+from kml_envs.proxy.specs import Array, BoolArray, Feedback, FloatArray, IntArray, Snapshot, SystemState
+from kml_envs.proxy.statistics import Statistics
+from kml_envs.proxy.verdict import ACCEPTED, Judgement, Verdict, is_stale, judge, reject
+
+# Looking a member up in an enumeration costs as much as a small array operation: once here, not at every decision.
+_CLEAN = int(DataSetState.CLEAN)
+_EXTRACTED_PARTIALLY = int(DataSetState.EXTRACTED_PARTIALLY)
+_EXTRACTED_COMPLETELY = int(DataSetState.EXTRACTED_COMPLETELY)
+_OBSOLETE = int(DataSetState.OBSOLETE)
+
+
+class MLModelProxy:
+    """N instances of a subsystem behind one proxy.
+
+    Attributes:
+        subsystem: The subsystem.
+        life_cycle: State of each instance.
+        options: The options in force.
+        controller: Decides the mode of each instance.
+        efficiency: Estimates what the agent saves.
+        generation: (N,) int64, generation of the data set that each instance published last.
+        data_set_state: (N,) int8 `DataSetState`.
+        asked: (N,) bool, where a decision waits for the agent.
+        finished: (N,) bool, where the episode is over.
+        statistics: Counters of verdicts, operations and savings.
+    """
+
+    def __init__(self, subsystem: BatchedSubsystem) -> None:
+        """Create the proxy of a subsystem; `initialize` and `start` must follow."""
+        count = subsystem.instances
+        self.subsystem = subsystem
+        self.life_cycle = LifeCycle(count)
+        self.options: ProxyOptions
+        self.controller: ModeController
+        self.efficiency: Efficiency
+        self.generation: IntArray = np.zeros(count, dtype=np.int64)
+        self.data_set_state: npt.NDArray[np.int8] = np.full(count, DataSetState.ALLOCATED, dtype=np.int8)
+        self.asked: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.finished: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.statistics = Statistics(count)
+        self._rows: IntArray = np.arange(count)
+        self._begun: BoolArray = np.zeros(count, dtype=np.bool_)
+        self._episode_end: IntArray = np.zeros(count, dtype=np.int64)
+        self._agent_rows: BoolArray = np.zeros(count, dtype=np.bool_)  # controlled by the agent, where no units are
+        self._agent_everywhere = False
+        self._agent_had_unit: BoolArray = np.zeros(count, dtype=np.bool_)
+        self._seeds: npt.NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
+        self._schedule: UnitSchedule | None = None
+        self._snapshot: Snapshot | None = None
+        self._corrupted: BoolArray | None = None
+        self._published = False  # whether no row's data set is obsolete
+        self._all_asked = False
+        self._saved: FloatArray = np.zeros(count)  # since the last feedback
+
+    # Life cycle
+
+    def initialize(self, options: ProxyOptions, controller: ModeController | None = None) -> None:
+        """Set the proxy up.
+
+        Args:
+            options: The options.
+            controller: Decides the modes; None: the mode that the options fix.
+
+        Raises:
+            UserError: The options contradict each other.
+            LifeCycleError: The proxy has been initialized before.
+        """
+        self.life_cycle.apply("initialize")
+        self.efficiency = make_efficiency(options.efficiency, self.subsystem)
+        self._adopt(options, controller)
+
+    def re_init(self, options: ProxyOptions, controller: ModeController | None = None) -> None:
+        """Change the options while the proxy lives.
+
+        Mode and window take effect at once, with a new unit and a new data set; the episode's length with the next
+        episode.
+
+        Raises:
+            UserError: The options contradict each other, or change the efficiency during episodes.
+            LifeCycleError: The proxy is not initialized, or is shutting down.
+        """
+        self.life_cycle.apply("re_init")
+        if options.efficiency != self.options.efficiency:
+            if self._begun.any():
+                raise UserError(
+                    f"the efficiency cannot change from '{self.options.efficiency}' to '{options.efficiency}' "
+                    "while episodes run: make a new proxy"
+                )
+            self.efficiency = make_efficiency(options.efficiency, self.subsystem)
+        self._adopt(options, controller)
+        begun = self._begun & self.life_cycle.running() & ~self.finished
+        if begun.any():
+            self._begin_units(begun)
+            self._run_on(begun)
+            self.data_set_state[begun] = DataSetState.OBSOLETE
+            self._published = False
+
+    def start(self, rows: BoolArray | None = None) -> None:
+        """Let the instances take part; their episodes begin with `reset`."""
+        self.life_cycle.apply("start", rows)
+
+    def stop(self, rows: BoolArray | None = None) -> None:
+        """Make the instances stand still: their agents are not asked, and their time does not pass."""
+        self.life_cycle.apply("stop", rows)
+        self.asked &= self.life_cycle.running()
+        self._all_asked = bool(self.asked.all())
+
+    def shut_down(self) -> None:
+        """End the proxy's life."""
+        self.life_cycle.apply("shut_down")
+
+    def reset(self, rows: BoolArray, seeds: npt.NDArray[np.uint64], forget: bool = False) -> None:
+        """Begin a new episode in the rows and run them to the first moment at which the agent is asked.
+
+        Args:
+            rows: (N,) bool.
+            seeds: (N,) uint64, used in those rows.
+            forget: Whether the rows lose their maturity too: counters and evidence.
+
+        Raises:
+            LifeCycleError: A row has not been started.
+        """
+        self.life_cycle.apply("reset", rows)
+        if forget:
+            self.statistics.forget(rows)
+        elif (ended := rows & self._begun).any():
+            self.statistics.past_operations[ended] += self._operations()[ended]
+        self.subsystem.reset(rows, seeds)
+        progress, cost = self.subsystem.progress(), self.subsystem.cost()
+        self.efficiency.reset(rows, seeds, progress, cost, forget)
+        self.controller.reset(rows, forget)
+        self._begun |= rows
+        self._seeds[rows] = seeds[rows]
+        self._episode_end[rows] = progress[rows] + self.options.episode_progress
+        self._saved[rows] = 0.0
+        self._begin_units(rows)
+        self._run_on(rows)
+        self.data_set_state[rows] = DataSetState.OBSOLETE
+        self._published = False
+
+    # Data set
+
+    def prepare_dataset(self) -> None:
+        """Take a new data set from the subsystem; recommendations for the one before are stale from now on."""
+        self.life_cycle.apply("prepare_dataset")
+        self.get_dataset()
+        self.preprocess_data()
+
+    def discard_dataset(self) -> None:
+        """Drop the data set; recommendations are stale until the next one is published."""
+        self.life_cycle.apply("discard_dataset")
+        self.data_set_state[:] = DataSetState.OBSOLETE
+        self._published = False
+
+    # Decision cycle
+
+    def observe(self) -> Snapshot:
+        """The first half of the cycle: what the agent sees now.
+
+        Returns:
+            Features (N, F) and mask (N, K), in new arrays; rows that are not asked hold their state all the same.
+        """
+        self.get_dataset()
+        self.preprocess_data()
+        return self.publish_data()
+
+    def decide(self, recommendation: object, generation: object = None) -> Feedback:
+        """The second half of the cycle: from a recommendation to the feedback on it.
+
+        Args:
+            recommendation: Anything; well-formed is (N,) integers for a choice, (N, A) numbers for bounds.
+            generation: (N,) integers or one: the data set it was made for; None: the current one.
+
+        Returns:
+            The feedback, when every row stands at its next question to the agent or at the end of its episode.
+
+        Raises:
+            LifeCycleError: No row is running.
+            SubsystemError: The subsystem broke its protocol.
+        """
+        if not self.life_cycle.all_running and not self.life_cycle.running().any():
+            self.life_cycle.apply("decide")
+        judgement = self.preprocess_recommendation(recommendation, generation)
+        judgement = self.estimate_system_state(judgement)
+        decision, builtin_decision = self.apply_recommendation(judgement)
+        self.execute_operation(decision)
+        self.estimate_efficiency()
+        feedback = self.error_backpropagation(judgement, decision, builtin_decision)
+        self.correct_system_state(judgement)
+        return feedback
+
+    def get_system_state(self) -> SystemState:
+        """Where the subsystem stands."""
+        subsystem = self.subsystem
+        return SystemState(subsystem.pending(), subsystem.critical(), subsystem.progress(), subsystem.cost())
+
+    def get_dataset(self) -> None:
+        """Take a data set from the subsystem; its generation is new in every row."""
+        try:
+            self._snapshot = self.subsystem.snapshot()
+        except Exception:
+            self.data_set_state[:] = DataSetState.EXTRACTION_FAILURE
+            raise
+        self.generation += 1
+        self.data_set_state.fill(_CLEAN)
+
+    def preprocess_data(self) -> None:
+        """Make the data set fit to be shown: no number that is not finite, no row of the mask without a candidate.
+
+        Rows with numbers that are not finite show zeros instead, and recommendations made from them are rejected.
+        """
+        snapshot = self._require_dataset()
+        finite = np.isfinite(snapshot.features)
+        self._corrupted = None
+        if np.count_nonzero(finite) < finite.size:
+            self._corrupted = ~np.all(finite, axis=1)
+            snapshot.features[~finite] = 0.0
+            self.data_set_state[self._corrupted] = DataSetState.CORRUPTED
+        # Candidate 0 is usually there, and looking at it alone is much cheaper than at the whole mask.
+        if snapshot.mask is not None and np.count_nonzero(snapshot.mask[:, 0]) < len(self._rows):
+            snapshot.mask[~snapshot.mask.any(axis=1), 0] = True
+
+    def publish_data(self, complete: bool = True) -> Snapshot:
+        """Hand the data set out.
+
+        Args:
+            complete: Whether this is the last piece, for channels that hand it out in pieces.
+        """
+        snapshot = self._require_dataset()
+        state = _EXTRACTED_COMPLETELY if complete else _EXTRACTED_PARTIALLY
+        self._published = True
+        if self._corrupted is None:
+            self.data_set_state.fill(state)
+        else:
+            self.data_set_state[~self._corrupted] = state
+        return snapshot
+
+    def preprocess_recommendation(self, recommendation: object, generation: object = None) -> Judgement:
+        """Check a recommendation: what the proxy knows first, then what only the subsystem can know."""
+        mask = None if self._snapshot is None else self._snapshot.mask
+        decision, verdict, accepted = judge(recommendation, self.subsystem.recommendation, mask, self._rows)
+        if not self._published:
+            obsolete = self.data_set_state == DataSetState.OBSOLETE
+            verdict, accepted = reject(verdict, obsolete, Verdict.STALE), False
+        if generation is not None and (stale := is_stale(generation, self.generation)).any():
+            verdict, accepted = reject(verdict, stale, Verdict.STALE), False
+        if self._corrupted is not None:
+            verdict, accepted = reject(verdict, self._corrupted, Verdict.DATA_SET_CORRUPTED), False
+        known = self.subsystem.check(decision)
+        if np.count_nonzero(known):
+            verdict, accepted = np.where(verdict == ACCEPTED, known, verdict).astype(np.int8), False
+        if not self._all_asked:
+            verdict, accepted = np.where(self.asked, verdict, np.int8(Verdict.NOT_ASKED)), False
+        return Judgement(decision, verdict, accepted)
+
+    def estimate_system_state(self, judgement: Judgement) -> Judgement:
+        """Decide by the mode where the agent may act; its controller may refuse what passed the checks."""
+        permitted = self.controller.permit(judgement)
+        if permitted is None or permitted.all():
+            return judgement
+        decision, verdict, _ = judgement
+        return Judgement(decision, reject(verdict, ~permitted, Verdict.NOT_PERMITTED), False)
+
+    def apply_recommendation(self, judgement: Judgement) -> tuple[Array, Array | None]:
+        """Put the built-in algorithm's decision wherever the agent does not act.
+
+        Returns:
+            What is to be carried out, and what the built-in algorithm would do (None where nobody wants to know).
+        """
+        decision, verdict, all_accepted = judgement
+        self.data_set_state.fill(_OBSOLETE)
+        self._published = False
+        if all_accepted:
+            self.statistics.count_accepted()
+            builtin = self.subsystem.builtin_decision().copy() if self.options.keep_builtin_decision else None
+            return decision, builtin
+        acts = verdict == ACCEPTED
+        self.statistics.count(verdict, self.life_cycle.running())
+        builtin = self.subsystem.builtin_decision().copy()
+        decision = np.where(acts if decision.ndim == 1 else acts[:, None], decision, builtin)
+        return decision, builtin if self.options.keep_builtin_decision else None
+
+    def execute_operation(self, decision: Array) -> None:
+        """Carry the decisions out and run every row on to its next question to the agent, or its episode's end."""
+        if self._schedule is not None or not self.life_cycle.all_running:
+            self._run_on(self.asked.copy(), decision)
+            return
+        subsystem = self.subsystem
+        subsystem.execute(decision, self._agent_rows, self._episode_end, self.asked)
+        self.finished = np.asarray(subsystem.progress() >= self._episode_end)
+        settled = self.finished | subsystem.pending()
+        self.asked = settled ^ self.finished
+        self._all_asked = not np.count_nonzero(self.finished)
+        if np.count_nonzero(settled) < len(settled):
+            raise SubsystemError(_stranded(~settled, subsystem.progress(), self._episode_end))
+
+    def estimate_efficiency(self) -> None:
+        """Estimate the cost saved since the last estimate, and note it for the side that controls the row."""
+        saved = self.efficiency.saved(self.subsystem.progress(), self.subsystem.cost())
+        self._saved += saved
+        if self._agent_everywhere:
+            self.statistics.saved_by_agent += saved
+        else:
+            self.statistics.saved(saved, self._control()[0])
+
+    def error_backpropagation(self, judgement: Judgement, decision: Array, builtin_decision: Array | None) -> Feedback:
+        """The feedback for the agent: its reward is the estimated efficiency and nothing else."""
+        reward = self._saved / self.subsystem.reward_scale
+        self._saved = np.zeros(len(reward))
+        verdict = judgement.verdict
+        acted = np.asarray(verdict == ACCEPTED)
+        mode = self.controller.mode().copy()
+        return Feedback(reward, verdict, acted, self.finished.copy(), mode, decision, builtin_decision)
+
+    def correct_system_state(self, judgement: Judgement) -> None:
+        """Let the mode's controller learn from the cycle."""
+        self.controller.operation_ended(judgement.verdict)
+
+    # What others may want to know
+
+    @property
+    def unasked(self) -> BoolArray:
+        """(N,) bool: episodes that ended without any unit of the agent's, although the mode gives it a share."""
+        return self.finished & ~self._agent_had_unit & np.asarray(self.controller.share() > 0.0)
+
+    def table(self) -> dict[str, Array]:
+        """Mode and counters of every instance: (N,) arrays by name, for TensorBoard and tables."""
+        operations = np.where(self._begun, self._operations(), 0)
+        return {"mode": self.controller.mode().copy(), **self.statistics.table(operations)}
+
+    def _adopt(self, options: ProxyOptions, controller: ModeController | None) -> None:
+        """Take the options over, if they go together."""
+        if controller is None:
+            count = self.subsystem.instances
+            controller = FixedMode(parse_mode(options.mode), count, options.share, options.probes)
+        if self.efficiency.needs_units and not controller.in_units:
+            raise UserError(
+                f"efficiency '{options.efficiency}' learns from units that the built-in algorithm controls, and "
+                f"mode '{options.mode}' has none: choose another mode, probes or efficiency 'shadow'"
+            )
+        if controller.in_units and options.window is None:
+            raise UserError(f"mode '{options.mode}' works in units: it needs a window, the progress in one unit")
+        if self.efficiency.needs_units and options.window is not None and options.window > options.episode_progress:
+            raise UserError(
+                f"efficiency '{options.efficiency}' needs whole units: the window ({options.window}) must not exceed "
+                f"the episode ({options.episode_progress})"
+            )
+        if controller.in_units and options.window is not None:
+            self._schedule = UnitSchedule(self.subsystem.instances, options.window)
+        else:
+            self._schedule = None
+            self._agent_rows = np.asarray(controller.share() > 0.0)
+        self._agent_everywhere = self._schedule is None and bool(self._agent_rows.all())
+        self.options, self.controller = options, controller
+
+    def _begin_units(self, rows: BoolArray) -> None:
+        """Draw the first units of the rows."""
+        if self._schedule is None:
+            self._agent_had_unit[rows] = self._agent_rows[rows]
+            return
+        self._schedule.begin(rows, self._seeds, self.subsystem.progress(), self._share())
+        self._agent_had_unit[rows] = self._schedule.agent[rows]
+
+    def _share(self) -> FloatArray:
+        """The agent's share of the units drawn now: none where the built-in algorithm's cost is unknown."""
+        share = self.controller.share()
+        wanted = self.efficiency.wants_builtin_unit()
+        return share if wanted is None else np.where(wanted, 0.0, share)
+
+    def _run_on(self, rows: BoolArray, decision: Array | None = None) -> None:
+        """Run the rows to the next moment at which the agent is asked, or to the end of their episodes.
+
+        Units of the built-in algorithm, emergencies and decisions that wait although the agent is not asked all pass
+        here, without the agent losing a step.
+
+        Args:
+            rows: (N,) bool, the rows to run.
+            decision: What to carry out in all of them; None: whatever waits is the built-in algorithm's to decide.
+        """
+        rows = rows & self.life_cycle.running()
+        while True:
+            if decision is None:
+                rows = self._settle(rows)
+                if not rows.any():
+                    break
+                decision = self.subsystem.builtin_decision()
+            agent, until = self._control()
+            self.subsystem.execute(decision, agent, until, rows)
+            progress = self.subsystem.progress()
+            stranded = rows & (progress < until) & ~self.subsystem.pending()
+            if stranded.any():
+                raise SubsystemError(_stranded(stranded, progress, until))
+            self.estimate_efficiency()
+            self._end_units()
+            decision = None
+        self._all_asked = bool(self.asked.all())
+
+    def _settle(self, rows: BoolArray) -> BoolArray:
+        """Note which of the rows (N,) are asked or finished now; returns those that are neither."""
+        agent, _ = self._control()
+        state = self.get_system_state()
+        finished = np.asarray(state.progress >= self._episode_end)
+        asked = agent & state.pending & ~state.critical & ~finished
+        self.finished = np.where(rows, finished, self.finished)
+        self.asked = np.where(rows, asked, self.asked)
+        return rows & ~finished & ~asked
+
+    def _control(self) -> tuple[BoolArray, IntArray]:
+        """Which rows the agent controls now, and until which progress that holds."""
+        if self._schedule is None:
+            return self._agent_rows, self._episode_end
+        return self._schedule.agent, np.minimum(self._schedule.boundary, self._episode_end)
+
+    def _end_units(self) -> None:
+        """Pass the boundaries of units that have been reached, and let everybody learn from units that are over."""
+        if self._schedule is None:
+            return
+        outcome = self._schedule.advance(self.subsystem.progress(), self.subsystem.cost(), self._share())
+        if outcome is not None:
+            self.efficiency.unit_ended(outcome)
+            self.controller.unit_ended(outcome)
+            self._agent_had_unit |= self._schedule.agent & (self.subsystem.progress() < self._episode_end)
+
+    def _operations(self) -> Array:
+        """(N,) operations of the running episodes."""
+        metrics = self.subsystem.metrics()
+        if "operations" not in metrics:
+            raise SubsystemError(f"metrics() of {type(self.subsystem).__name__} must hold 'operations'")
+        return metrics["operations"]
+
+    def _require_dataset(self) -> Snapshot:
+        """The data set that was taken last."""
+        if self._snapshot is None:
+            raise SubsystemError("no data set has been taken from the subsystem yet: call get_dataset() first")
+        return self._snapshot
+
+
+def _stranded(rows: BoolArray, progress: IntArray, until: IntArray) -> str:
+    """What to say of rows that stopped for no reason."""
+    row = int(np.flatnonzero(rows)[0])
+    return (
+        f"execute() left instance {row} at progress {progress[row]} of {until[row]} with no decision pending: "
+        "it must run on to a decision or to `until`"
+    )
