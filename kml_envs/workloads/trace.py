@@ -214,7 +214,8 @@ def fit_to_volume(trace: BlockTrace, volume_blocks: int, *, seed: int = 0, time_
         time_scale: Multiplies all times: 2 is half as fast.
 
     Raises:
-        UserError: When the trace has no writes, or the volume no blocks or more than 2**31 - 1.
+        UserError: When the trace has no writes, the volume no blocks or more than 2**31 - 1, or the time scale is
+            not positive.
     """
     if not 1 <= volume_blocks < 1 << 31:
         raise UserError(f"volume of {volume_blocks} blocks: 1 to {(1 << 31) - 1} are accepted")
@@ -298,7 +299,11 @@ def _requests(
 
 
 def _scaled(time_us: NDArray[np.int64], time_scale: float) -> NDArray[np.int64]:
-    return time_us if time_scale == 1.0 else np.rint(time_us * time_scale).astype(np.int64)
+    if time_scale == 1.0:
+        return time_us
+    if not 0.0 < time_scale * max(float(time_us.max(initial=1)), 1.0) < 2.0**62:
+        raise UserError(f"time scale {time_scale}: a positive number that keeps times below 2**62 us is accepted")
+    return np.rint(time_us * time_scale).astype(np.int64)
 
 
 def _single_blocks(

@@ -99,5 +99,8 @@ def test_times_are_scaled_and_wrong_volumes_refused():
     assert fit_to_volume(trace, 8, time_scale=0.5).time_us.tolist() == [0, 0, 50]
     with pytest.raises(UserError, match="volume of 0 blocks"):
         fit_to_volume(trace, 0)
+    for time_scale in (0.0, -1.0, float("nan"), 1e30):
+        with pytest.raises(UserError, match="time scale"):
+            fit_to_volume(trace, 8, time_scale=time_scale)
     with pytest.raises(UserError, match="'random' holds no writes"):
         fit_to_volume(make_trace([(0, False, 0, 2)]), 8)

@@ -4,6 +4,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kml_envs.errors import UserError
 from kml_envs.workloads import FORMATS, detect_format, read_trace
@@ -290,3 +292,27 @@ def test_headers_that_are_missing_or_incomplete_are_named(tmp_path):
         read_trace(write(tmp_path, "time,op,offset\n"), format="plain")
     with pytest.raises(UserError, match="line 1: neither 'fio version 2 iolog'"):
         read_trace(write(tmp_path, "fio version 9 iolog\n"), format="fio")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(sorted(SAMPLES)),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255), st.integers(0, 2)), min_size=1, max_size=4),
+    st.sampled_from([None, *FORMATS]),
+)
+def test_damage_of_any_kind_is_either_read_or_told_in_one_line(tmp_path_factory, name, damages, as_format):
+    content = bytearray(SAMPLES[name])
+    for position, byte, kind in damages:
+        place = position % len(content)
+        content[place : place + (kind != 1)] = bytes([byte]) * (kind != 2)
+        content = content or bytearray(b"\n")
+    path = write(tmp_path_factory.getbasetemp(), bytes(content), "damaged")
+    try:
+        trace = read_trace(path, format=as_format, device="all", sort=True)
+    except UserError as error:
+        assert str(path) in str(error)
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert (np.diff(trace.time_us) >= 0).all()
+        assert (trace.first_block >= 0).all()
+        assert (trace.block_count > 0).all()
