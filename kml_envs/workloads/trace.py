@@ -303,7 +303,8 @@ def _scaled(time_us: NDArray[np.int64], time_scale: float) -> NDArray[np.int64]:
         return time_us
     if not 0.0 < time_scale * max(float(time_us.max(initial=1)), 1.0) < 2.0**62:
         raise UserError(f"time scale {time_scale}: a positive number that keeps times below 2**62 us is accepted")
-    return np.rint(time_us * time_scale).astype(np.int64)
+    scaled: NDArray[np.int64] = np.rint(time_us * time_scale).astype(np.int64)
+    return scaled
 
 
 def _single_blocks(
