@@ -1,0 +1,269 @@
+"""What a simulated log-structured file system is made of: geometry, placement, cleaning, latency."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field
+
+from kml_envs.errors import UserError
+
+
+class CleaningPolicy(enum.IntEnum):
+    """How the victim of a cleaning is chosen; the formulas and their sources are in `policies.py`."""
+
+    GREEDY = 0
+    COST_BENEFIT = 1
+    COST_BENEFIT_ENVY = 2
+    COST_BENEFIT_SQRT = 3
+    COST_BENEFIT_F2FS = 4
+    ATGC = 5
+    FIFO = 6
+    RANDOM = 7
+    D_CHOICES = 8
+    WINDOWED_GREEDY = 9
+    CAT = 10
+    SCORE = 11
+    CLAIRVOYANT = 12
+    INFORMED = 13
+
+
+class Placement(enum.IntEnum):
+    """Which log a block goes to; the rules and their sources are in `placement.py`."""
+
+    ONE_LOG = 0
+    USER_GC_SPLIT = 1
+    AGE_THRESHOLD = 2
+    TEMPERATURE = 3
+    DAC = 4
+    SEPBIT = 5
+    CLAIRVOYANT = 6
+    INFORMED = 7
+
+
+class Trigger(enum.IntEnum):
+    """When cleaning is needed before the next user write."""
+
+    FREE_SECTIONS = 0  # free sections at or below the cleaning trigger
+    GARBAGE_SHARE = 1  # invalid share of all written slots above a limit; the space floats (SepBIT's simulator)
+    F2FS = 2  # f2fs_balance_fs: free sections against reserve and dirty metadata, checkpoint first
+
+
+class AgeClock(enum.IntEnum):
+    """The unit of mtime."""
+
+    USER_WRITES = 0
+    SECONDS = 1
+
+
+class MtimeRule(enum.IntEnum):
+    """What the mtime of a segment is."""
+
+    LAST_WRITE = 0  # time of the youngest block added (LFS '91)
+    WEIGHTED_MEAN = 1  # F2FS: integer mean over the valid blocks, updated by additions and invalidations
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of the volume.
+
+    Attributes:
+        segments: Segments of the main area.
+        blocks_per_segment: Blocks of a segment, a power of two (F2FS: 512).
+        segments_per_section: Segments of a section, the unit of cleaning and of free space.
+        utilisation: Share of the main area that holds live blocks once the volume is filled, in 0..1.
+        block_bytes: Bytes of a block.
+    """
+
+    segments: int = 256
+    blocks_per_segment: int = 64
+    segments_per_section: int = 1
+    utilisation: float = 0.85
+    block_bytes: int = 4096
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            UserError: A size is out of range or does not divide another.
+        """
+        if self.blocks_per_segment < 2 or self.blocks_per_segment & (self.blocks_per_segment - 1):
+            raise UserError(f"blocks_per_segment {self.blocks_per_segment}: must be a power of two, at least 2")
+        if self.segments_per_section < 1 or self.segments % self.segments_per_section:
+            raise UserError(f"segments {self.segments}: must be a multiple of {self.segments_per_section} a section")
+        if not 0 < self.utilisation < 1:
+            raise UserError(f"utilisation {self.utilisation}: must lie between 0 and 1")
+        if self.segments * self.blocks_per_segment >= 2**31:
+            raise UserError("a volume holds less than 2**31 blocks")
+
+    @property
+    def sections(self) -> int:
+        """Number of sections."""
+        return self.segments // self.segments_per_section
+
+    @property
+    def blocks_per_section(self) -> int:
+        """Slots of a section."""
+        return self.blocks_per_segment * self.segments_per_section
+
+    @property
+    def physical_blocks(self) -> int:
+        """Slots of the main area."""
+        return self.segments * self.blocks_per_segment
+
+    @property
+    def volume_blocks(self) -> int:
+        """Logical blocks of the volume: what the user can address."""
+        return math.floor(self.physical_blocks * self.utilisation)
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """Where blocks go.
+
+    Attributes:
+        rule: The placement rule.
+        age_thresholds: AGE_THRESHOLD: ages, in volumes of user writes, that split relocated blocks; one log more
+            than thresholds.
+        classes: Number of logs of DAC and of the oracles' placement.
+        hot_age: TEMPERATURE: blocks updated within this age, in volumes, are hot (F2FS: 262,144 blocks).
+        warm_age: TEMPERATURE: blocks updated within this age, in volumes, are warm (F2FS: 2,621,440 blocks).
+    """
+
+    rule: Placement = Placement.USER_GC_SPLIT
+    age_thresholds: tuple[float, ...] = (2.0**-3.3, 4 * 2.0**-3.3)
+    classes: int = 6
+    hot_age: float = 0.1
+    warm_age: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the thresholds.
+
+        Raises:
+            UserError: Thresholds are not increasing, or there are too many logs.
+        """
+        if list(self.age_thresholds) != sorted(self.age_thresholds) or not 1 <= len(self.age_thresholds) <= 6:
+            raise UserError(f"age_thresholds {self.age_thresholds}: one to six increasing ages, in volumes")
+        if not 2 <= self.classes <= 8:
+            raise UserError(f"classes {self.classes}: must lie in 2..8")
+
+    @property
+    def user_logs(self) -> int:
+        """Logs that user writes go to."""
+        return {
+            Placement.TEMPERATURE: 3,
+            Placement.DAC: self.classes,
+            Placement.SEPBIT: 2,
+            Placement.CLAIRVOYANT: self.classes,
+            Placement.INFORMED: self.classes,
+        }.get(self.rule, 1)
+
+    @property
+    def relocation_logs(self) -> int:
+        """Logs that only relocated blocks go to."""
+        return {
+            Placement.USER_GC_SPLIT: 1,
+            Placement.AGE_THRESHOLD: len(self.age_thresholds) + 1,
+            Placement.TEMPERATURE: 1,
+            Placement.SEPBIT: 4,
+        }.get(self.rule, 0)
+
+    @property
+    def logs(self) -> int:
+        """All logs."""
+        return self.user_logs + self.relocation_logs
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """When and how the built-in algorithm cleans.
+
+    Attributes:
+        policy: Victim selection.
+        trigger: When cleaning is needed.
+        trigger_sections: FREE_SECTIONS: clean at or below this many free sections; None: reserve + 4.
+        garbage_share: GARBAGE_SHARE: clean above this share of invalid slots; candidates have at least as much.
+        choices: D_CHOICES: segments drawn.
+        window: WINDOWED_GREEDY: share of the oldest candidates that is looked at.
+        protection: FIFO: segments sealed within this age, in mtime units, are protected (NILFS2 protection period).
+        max_search: Candidates that a scanning policy looks at, 0 = all (F2FS: 4096 in background cleaning).
+        candidate_age: ATGC: segments this much older than the youngest are candidates, in mtime units
+            (F2FS: 604,800 s).
+        age_clock: Unit of mtime.
+        mtime_rule: What mtime is.
+        checkpoint_interval: Empty sections stay prefree until the next checkpoint, written at least every so many
+            user writes and whenever free sections run short; 0: they are free at once.
+    """
+
+    policy: CleaningPolicy = CleaningPolicy.GREEDY
+    trigger: Trigger = Trigger.FREE_SECTIONS
+    trigger_sections: int | None = None
+    garbage_share: float = 0.15
+    choices: int = 10
+    window: float = 0.9
+    protection: int = 0
+    max_search: int = 0
+    candidate_age: int = 0
+    age_clock: AgeClock = AgeClock.USER_WRITES
+    mtime_rule: MtimeRule = MtimeRule.LAST_WRITE
+    checkpoint_interval: int = 0
+
+
+@dataclass(frozen=True)
+class LatencyProfile:
+    """Device time of one block, in nanoseconds.
+
+    The default is a TLC NVMe device behind a log-structured host at queue depth one: reference section G.
+
+    Attributes:
+        write_ns: Writing a block sequentially.
+        read_ns: Reading a block of a victim.
+        erase_ns: Making a cleaned section writable (discard or erase).
+        checkpoint_ns: Writing a checkpoint.
+    """
+
+    write_ns: int = 20_000
+    read_ns: int = 80_000
+    erase_ns: int = 0
+    checkpoint_ns: int = 0
+
+
+@dataclass(frozen=True)
+class LfsConfig:
+    """A whole simulated file system."""
+
+    geometry: Geometry = field(default_factory=Geometry)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    latency: LatencyProfile = field(default_factory=LatencyProfile)
+
+    def __post_init__(self) -> None:
+        """Check that live blocks, open logs and the cleaning trigger fit into the main area.
+
+        Raises:
+            UserError: They do not.
+        """
+        sections = self.geometry.sections
+        live = math.ceil(self.geometry.volume_blocks / self.geometry.blocks_per_section)
+        needed = live + self.trigger_sections + self.placement.logs
+        if self.cleaning.trigger is not Trigger.GARBAGE_SHARE and needed >= sections:
+            raise UserError(
+                f"utilisation {self.geometry.utilisation} leaves no room to clean: {live} sections of live blocks, "
+                f"{self.trigger_sections} kept free and {self.placement.logs} open logs need more than {sections}"
+            )
+        if self.trigger_sections < self.reserve_sections:
+            raise UserError(
+                f"trigger_sections {self.trigger_sections}: must be at least the reserve of {self.reserve_sections}"
+            )
+
+    @property
+    def reserve_sections(self) -> int:
+        """Free sections at or below which only the built-in algorithm acts: a section a log, and one."""
+        return self.placement.logs + 1
+
+    @property
+    def trigger_sections(self) -> int:
+        """Free sections at or below which cleaning starts."""
+        if self.cleaning.trigger_sections is None:
+            return self.reserve_sections + 4
+        return self.cleaning.trigger_sections

@@ -1,0 +1,268 @@
+"""The built-in algorithms: which section a cleaning takes.
+
+Every policy gives each candidate a cost; the lowest wins, strictly, in scan order from where the last scan ended
+(fs/f2fs/gc.c, f2fs_get_victim). Candidates are the dirty sections: sealed, some blocks valid and some not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kml_envs.compiling import compiled
+from kml_envs.lfs.config import CleaningPolicy, Trigger
+from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around
+from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
+from kml_envs.workloads.source import random_below
+
+UINT_MAX = 2**32 - 1
+ATGC_CANDIDATE_RATIO = 20  # percent
+ATGC_CANDIDATE_COUNT = 10
+ATGC_AGE_WEIGHT = 60  # percent
+ATGC_ACCURACY = 10_000
+
+
+@compiled
+def select_victim(volume: Any, policy: int) -> int:
+    """Choose the section to clean.
+
+    Args:
+        volume: The VOLUME record; its scan start and random state advance.
+        policy: A CleaningPolicy.
+
+    Returns:
+        Section number, or -1 when there is no candidate.
+    """
+    if policy == CleaningPolicy.RANDOM:
+        return _best_of_drawn(volume, 1)
+    if policy == CleaningPolicy.D_CHOICES:
+        return _best_of_drawn(volume, volume.settings.choices)
+    fewest = fewest_valid(volume)
+    if fewest < 0:
+        return -1
+    start = np.int64(volume.scan_start)
+    if policy == CleaningPolicy.GREEDY:
+        victim = first_section_around(volume, fewest, start)
+    elif policy == CleaningPolicy.ATGC:
+        victim = _age_threshold_victim(volume, start)
+    elif policy == CleaningPolicy.WINDOWED_GREEDY:
+        victim = _best_of_scan(volume, policy, start, _window_end(volume))
+    else:
+        victim = _best_of_scan(volume, policy, start, 0)
+    volume.scan_start = _next_scan_start(volume, start)
+    return victim
+
+
+@compiled
+def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
+    """Cost of cleaning a dirty section; the policy takes the lowest.
+
+    Args:
+        volume: The VOLUME record.
+        section: A dirty section.
+        policy: A CleaningPolicy that judges sections one by one.
+        oldest: `oldest_mtime`, needed by COST_BENEFIT_F2FS only: once a scan, not once a candidate.
+
+    Returns:
+        The cost; infinite for a protected section. Sources: COST_BENEFIT Rosenblum and Ousterhout 1991 eq. 2,
+        ENVY Wu and Zwaenepoel 1994, SQRT the SepBIT artefact, F2FS fs/f2fs/gc.c get_cb_cost, FIFO nilfs-utils
+        cleanerd (timestamp policy), CAT Chiang and Chang 1999, SCORE this project's linear score.
+    """
+    settings = volume.settings
+    head = segments(volume)[section * volume.segments_per_section]
+    slots = volume.slots_per_section
+    if policy == CleaningPolicy.GREEDY or policy == CleaningPolicy.WINDOWED_GREEDY:
+        return float(head.section_valid)
+    if policy == CleaningPolicy.COST_BENEFIT_F2FS:
+        valid, mtime = head.section_valid // volume.segments_per_section, section_mtime(volume, section)
+        return float(cost_benefit_f2fs(valid, mtime, oldest, volume.newest_mtime, volume.block_shift))
+    if policy == CleaningPolicy.FIFO:
+        if head.sealed_at > volume.clock - settings.protection:
+            return np.inf
+        return float(head.sealed_at)
+    if policy == CleaningPolicy.SCORE:
+        return -_score(volume, section)
+    utilisation = head.section_valid / slots
+    age = float(volume.clock - section_mtime(volume, section))
+    if policy == CleaningPolicy.COST_BENEFIT:
+        return -(1.0 - utilisation) * age / (1.0 + utilisation)
+    if policy == CleaningPolicy.COST_BENEFIT_ENVY:
+        return -(1.0 - utilisation) * age / (2.0 * utilisation)
+    if policy == CleaningPolicy.COST_BENEFIT_SQRT:
+        return -(1.0 - utilisation) / utilisation * np.sqrt(age)
+    if policy == CleaningPolicy.CAT:
+        return utilisation * (1.0 + head.erases) / ((1.0 - utilisation) * max(age, 1.0))
+    return np.inf
+
+
+@compiled
+def section_mtime(volume: Any, section: int) -> int:
+    """Mean mtime of a section's segments, floored, in units of the age clock."""
+    if volume.segments_per_section == 1:
+        return segments(volume)[section].mtime
+    total = np.int64(0)
+    first = section * volume.segments_per_section
+    for segment in range(first, first + volume.segments_per_section):
+        total += segments(volume)[segment].mtime
+    return total // volume.segments_per_section
+
+
+@compiled
+def cost_benefit_f2fs(valid: int, mtime: int, oldest: int, newest: int, block_shift: int) -> int:
+    """F2FS's integer cost-benefit (fs/f2fs/gc.c, get_cb_cost).
+
+    Args:
+        valid: Mean valid blocks of the section's segments.
+        mtime: Mean mtime of the section's segments.
+        oldest: Smallest mtime of all segments, free and never written ones too.
+        newest: Running maximum of all mtimes.
+        block_shift: log2 of blocks per segment.
+
+    Returns:
+        The cost as the kernel's tracepoint shows it.
+    """
+    percent = 100 * valid >> block_shift
+    age = np.int64(0)
+    if newest != oldest:
+        age = 100 - 100 * (mtime - oldest) // (newest - oldest)
+    return UINT_MAX - 100 * (100 - percent) * age // (100 + percent)
+
+
+@compiled
+def age_threshold_cost(mtime: int, invalid: int, slots: int, oldest: int, newest: int) -> int:
+    """ATGC's cost of a candidate (fs/f2fs/gc.c, atgc_lookup_victim); each floor comes before its weight.
+
+    Args:
+        mtime: Mtime of the candidate.
+        invalid: Invalid blocks of the section.
+        slots: Blocks of a section.
+        oldest: Smallest mtime of the dirty sections.
+        newest: Largest mtime of the dirty sections.
+
+    Returns:
+        The cost as the kernel's tracepoint shows it.
+    """
+    span = newest + 1 - oldest
+    accuracy = min(ATGC_ACCURACY, np.int64(np.uint64(2**64 - 1) // np.uint64(span) // np.uint64(100)))
+    age = accuracy * (newest + 1 - mtime) // span * ATGC_AGE_WEIGHT
+    return UINT_MAX - (age + accuracy * invalid // slots * (100 - ATGC_AGE_WEIGHT))
+
+
+@compiled
+def oldest_mtime(volume: Any) -> int:
+    """Smallest mtime of all segments, free and never written ones too (fs/f2fs/gc.c, init_min_max_mtime)."""
+    oldest = segments(volume)[0].mtime
+    for segment in range(1, volume.segment_count):
+        oldest = min(oldest, segments(volume)[segment].mtime)
+    return oldest
+
+
+@compiled
+def _score(volume: Any, section: int) -> float:
+    weights = volume.settings.score
+    head = segments(volume)[section * volume.segments_per_section]
+    slots = volume.slots_per_section
+    now = volume.user_writes
+    u = head.section_valid / slots
+    m = np.log2(1.0 + 16.0 * (volume.clock - section_mtime(volume, section)) / volume.block_count) / 4.0
+    quiet = np.log2(1.0 + (now - head.last_invalidation) / slots) / 4.0
+    extra = weights[0] * u * u + weights[1] * m + weights[2] * m * u + weights[3] * quiet + weights[4] * quiet * u
+    if head.relocated:
+        extra += weights[5] + weights[6] * u + weights[7] * m
+    return -u + 2.0 * extra
+
+
+@compiled
+def _best_of_scan(volume: Any, policy: int, start: int, sealed_before: int) -> int:
+    left = np.int64(population(volume)[dirty_row(volume)])
+    if volume.settings.max_search > 0:
+        left = min(left, np.int64(volume.settings.max_search))
+    settings = volume.settings
+    slots = volume.slots_per_section
+    most_valid = slots
+    if settings.trigger == Trigger.GARBAGE_SHARE:
+        most_valid = np.int64(slots * (1.0 - settings.garbage_share))
+    oldest = oldest_mtime(volume) if policy == CleaningPolicy.COST_BENEFIT_F2FS else np.int64(0)
+    best, lowest = np.int64(-1), np.inf
+    section = first_section_around(volume, dirty_row(volume), start)
+    while left > 0:
+        left -= 1
+        head = segments(volume)[section * volume.segments_per_section]
+        if head.section_valid <= most_valid and (sealed_before == 0 or head.sealed_at < sealed_before):
+            cost = victim_cost(volume, section, policy, oldest)
+            if cost < lowest:
+                best, lowest = section, cost
+        section = first_section_around(volume, dirty_row(volume), section + 1)
+    return best
+
+
+@compiled
+def _next_scan_start(volume: Any, start: int) -> int:
+    # f2fs_get_victim leaves last_victim one past the last candidate seen, or one past the old start when the
+    # scan wrapped around; a full scan therefore moves on by one.
+    first = first_section(volume, dirty_row(volume), 0)
+    if first < 0:
+        return start
+    if first < start:
+        return (start + 1) % volume.sections
+    last = first
+    while True:
+        following = first_section(volume, dirty_row(volume), last + 1)
+        if following < 0:
+            return (last + 1) % volume.sections
+        last = following
+
+
+@compiled
+def _best_of_drawn(volume: Any, choices: int) -> int:
+    # Any sealed section may be drawn, fully valid ones too: that is what the mean-field formula describes.
+    if population(volume)[dirty_row(volume)] == 0:
+        return -1
+    best, fewest = np.int64(-1), np.int64(2**31)
+    drawn = 0
+    while drawn < choices:
+        section = random_below(volume, volume.sections)
+        head = segments(volume)[section * volume.segments_per_section]
+        if head.state == SegmentState.DIRTY or head.state == SegmentState.FULL:
+            drawn += 1
+            if head.section_valid < fewest:
+                best, fewest = section, np.int64(head.section_valid)
+    return best
+
+
+@compiled
+def _window_end(volume: Any) -> int:
+    count = np.int64(population(volume)[dirty_row(volume)])
+    sealed = np.empty(count, np.int64)
+    section = np.int64(-1)
+    for position in range(count):
+        section = first_section(volume, dirty_row(volume), section + 1)
+        sealed[position] = segments(volume)[section * volume.segments_per_section].sealed_at
+    sealed.sort()
+    return sealed[min(np.int64(volume.settings.window * count), count - 1)] + 1
+
+
+@compiled
+def _age_threshold_victim(volume: Any, start: int) -> int:
+    count = np.int64(population(volume)[dirty_row(volume)])
+    slots = volume.slots_per_section
+    sections, mtimes = np.empty(count, np.int64), np.empty(count, np.int64)
+    section = first_section_around(volume, dirty_row(volume), start)
+    for position in range(count):
+        sections[position] = section
+        mtimes[position] = section_mtime(volume, section)
+        section = first_section_around(volume, dirty_row(volume), section + 1)
+    oldest, newest = mtimes.min(), mtimes.max()
+    eligible = np.flatnonzero(newest - mtimes >= volume.settings.candidate_age)
+    if eligible.size == 0:
+        eligible = np.arange(count)
+    order = eligible[np.argsort(mtimes[eligible], kind="mergesort")]
+    looked_at = max(ATGC_CANDIDATE_COUNT, ATGC_CANDIDATE_RATIO * order.size // 100)
+    best, lowest = np.int64(-1), np.int64(UINT_MAX)
+    for position in order[:looked_at]:
+        valid = np.int64(segments(volume)[sections[position] * volume.segments_per_section].section_valid)
+        cost = age_threshold_cost(mtimes[position], slots - valid, slots, oldest, newest)
+        if cost < lowest:
+            best, lowest = sections[position], cost
+    return best

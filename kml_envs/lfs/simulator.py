@@ -1,0 +1,409 @@
+"""The dynamics of a log-structured volume: user writes, invalidation, relocation, cleaning, checkpoints, time.
+
+All functions work on one instance `i` of a batch and are compiled; `advance` is the loop that everything runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kml_envs.compiling import compiled
+from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
+from kml_envs.lfs.placement import block_age, note_collected, relocation_log, user_log
+from kml_envs.lfs.policies import select_victim
+from kml_envs.lfs.section_index import add_section, first_section, remove_section
+from kml_envs.lfs.state import (
+    AGE_BUCKETS,
+    LATENCY_BUCKETS,
+    LfsState,
+    SegmentState,
+    blocks,
+    deaths,
+    dirty_row,
+    free_row,
+    latencies,
+    logs,
+    overwrite_ages,
+    owners,
+    population,
+    prefree_row,
+    segments,
+)
+from kml_envs.workloads.source import next_block, writes_until_overwrite
+
+NO_VICTIM = -1
+
+
+@compiled
+def format_rows(volumes: Any, rows: Any, seeds: Any) -> None:
+    """Make empty file systems on freshly allocated volumes.
+
+    Args:
+        volumes: (N,) VOLUME.
+        rows: (R,) int64 instances.
+        seeds: (R,) uint64 seeds of the random victim policies.
+    """
+    for position in range(rows.size):
+        _format(volumes[rows[position]], seeds[position])
+
+
+@compiled
+def fill_rows(volumes: Any, rows: Any) -> None:
+    """Write every logical block of the given instances once, in address order."""
+    for row in rows:
+        _fill(volumes[row])
+
+
+@compiled
+def advance_rows(volumes: Any, rows: Any, until: Any, ask: Any) -> None:
+    """`advance` the given rows: rows (R,) int64 instances, until (N,) int64 and ask (N,) bool by instance."""
+    for row in rows:
+        advance(volumes[row], until[row], ask[row])
+
+
+@compiled
+def _fill(volume: Any) -> None:
+    for block in range(volume.block_count):
+        if volume.exhausted:
+            return
+        while cleaning_needed(volume) and clean(volume, select_victim(volume, volume.settings.policy)):
+            pass
+        write_block(volume, block, -1)
+
+
+@compiled
+def advance(volume: Any, until: int, ask: bool) -> None:
+    """Let the user write until a decision is needed or the count of user writes is reached.
+
+    Args:
+        volume: The VOLUME record.
+        until: Stop when `user_writes` reaches this count.
+        ask: Stop with `pending` set when cleaning is needed and the volume is not critical; otherwise the
+            built-in policy of the settings cleans.
+    """
+    source = volume.source
+    while volume.exhausted == 0:
+        if cleaning_needed(volume):
+            critical = is_critical(volume)
+            if ask and not critical and population(volume)[dirty_row(volume)] > 0:
+                volume.pending = 1
+                return
+            policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
+            if clean(volume, select_victim(volume, policy)):
+                continue
+        if volume.user_writes >= until:
+            return
+        block = next_block(source)
+        if volume.knows_deaths:
+            deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
+        write_block(volume, block, source.arrival_ns)
+
+
+@compiled
+def is_critical(volume: Any) -> bool:
+    """Whether free sections are at the reserve: emergency, only the built-in algorithm acts."""
+    return volume.free_sections <= volume.settings.reserve_sections
+
+
+@compiled
+def cleaning_needed(volume: Any) -> bool:
+    """Whether a section must be cleaned before the user may write the next block."""
+    settings = volume.settings
+    if settings.trigger == Trigger.GARBAGE_SHARE:
+        garbage = volume.written_slots - volume.valid_blocks
+        return garbage > settings.garbage_share * volume.written_slots
+    if volume.free_sections > settings.trigger_sections:
+        return False
+    if settings.checkpoint_interval > 0:
+        write_checkpoint(volume)
+        return volume.free_sections <= settings.trigger_sections
+    return True
+
+
+@compiled
+def clean(volume: Any, victim: int) -> bool:
+    """Relocate the valid blocks of a section and free it.
+
+    Args:
+        volume: The VOLUME record.
+        victim: A sealed section, or -1.
+
+    Returns:
+        Whether there was a victim.
+    """
+    settings = volume.settings
+    volume.pending = 0
+    volume.victim = victim
+    if victim < 0:
+        return False
+    slots = volume.slots_per_section
+    head = segments(volume)[victim * volume.segments_per_section]
+    valid = np.int64(head.section_valid)
+    _leave_index(volume, victim)
+    head.state = SegmentState.CLEANING
+    if settings.placement == Placement.SEPBIT:
+        note_collected(volume, head.log, volume.user_writes - head.opened_at)
+    source_log = np.int64(head.log)
+    for slot in range(victim * slots, (victim + 1) * slots):
+        block = owners(volume)[slot]
+        if block >= 0 and blocks(volume)[block].location == slot:
+            _append(volume, block, relocation_log(volume, block, source_log))
+    volume.moved += valid
+    volume.valid_blocks -= valid
+    volume.cleanings += 1
+    for segment in range(victim * volume.segments_per_section, (victim + 1) * volume.segments_per_section):
+        _note_checkpointed(volume, segment)
+        segments(volume)[segment].valid = 0
+    head.section_valid = 0
+    _release(volume, victim)
+    spent = valid * (settings.read_ns + settings.write_ns) + settings.erase_ns
+    volume.cleaning_ns += spent
+    volume.cleaning_until_ns = max(volume.busy_until_ns, volume.source.arrival_ns) + spent
+    volume.busy_until_ns = volume.cleaning_until_ns
+    return True
+
+
+@compiled
+def write_block(volume: Any, block: int, arrival_ns: int) -> None:
+    """One user write: the old copy becomes invalid, the new one goes to its log.
+
+    Args:
+        volume: The VOLUME record.
+        block: Logical block.
+        arrival_ns: When the request arrived; negative: when the write before it was done.
+    """
+    settings = volume.settings
+    volume.clock = volume.user_writes
+    if settings.age_clock == AgeClock.SECONDS:
+        volume.clock = max(arrival_ns, np.int64(0)) // 1_000_000_000
+    record = blocks(volume)[block]
+    location = np.int64(record.location)
+    log = user_log(volume, block, location)
+    if location >= 0:
+        bucket = _log2(block_age(volume, block) + 1)
+        overwrite_ages(volume)[min(max(bucket - 5, 0), AGE_BUCKETS - 1)] += 1
+        _invalidate(volume, location)
+    record.written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
+    _append(volume, block, log)
+    volume.user_writes += 1
+    _account_time(volume, arrival_ns)
+    if settings.checkpoint_interval > 0 and (
+        volume.user_writes - volume.last_checkpoint >= settings.checkpoint_interval
+    ):
+        write_checkpoint(volume)
+
+
+@compiled
+def write_checkpoint(volume: Any) -> None:
+    """Make the state durable: prefree sections become free, checkpointed counts start anew."""
+    volume.checkpoints += 1
+    volume.last_checkpoint = volume.user_writes
+    volume.busy_until_ns += volume.settings.checkpoint_ns
+    section = first_section(volume, prefree_row(volume), 0)
+    while section >= 0:
+        remove_section(volume, prefree_row(volume), section)
+        _make_free(volume, section)
+        section = first_section(volume, prefree_row(volume), section + 1)
+
+
+@compiled
+def checkpointed_valid(volume: Any, segment: int) -> int:
+    """Valid blocks of a segment at the last checkpoint; F2FS's ckpt_valid_blocks."""
+    record = segments(volume)[segment]
+    if record.checkpoint == volume.checkpoints + 1:
+        return record.checkpointed_valid
+    return record.valid
+
+
+@compiled
+def _append(volume: Any, block: int, log_number: int) -> None:
+    log = logs(volume)[log_number]
+    slots = volume.slots_per_section
+    if log.section < 0:
+        _open_section(volume, log_number)
+        if volume.exhausted:
+            return
+    slot = log.section * slots + log.offset
+    head_segment = log.section * volume.segments_per_section
+    segment = segments(volume)[slot >> volume.block_shift]
+    head = segments(volume)[head_segment]
+    _note_checkpointed(volume, slot >> volume.block_shift)
+    if volume.settings.mtime_rule == MtimeRule.LAST_WRITE:
+        segment.mtime = volume.clock
+    else:
+        segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
+    volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
+    segment.valid += 1
+    head.section_valid += 1
+    volume.valid_blocks += 1
+    volume.written_slots += 1
+    owners(volume)[slot] = block
+    blocks(volume)[block].location = slot
+    log.offset += 1
+    if log.offset == slots:
+        _seal(volume, log.section)
+        log.section = -1
+
+
+@compiled
+def _open_section(volume: Any, log_number: int) -> None:
+    section = first_section(volume, free_row(volume), 0)
+    if section < 0:
+        volume.exhausted = 1
+        return
+    remove_section(volume, free_row(volume), section)
+    volume.free_sections -= 1
+    volume.minimum_free = min(volume.minimum_free, volume.free_sections)
+    log = logs(volume)[log_number]
+    log.section = section
+    log.offset = 0
+    head = segments(volume)[section * volume.segments_per_section]
+    head.state = SegmentState.CURRENT
+    head.log = log_number
+    head.relocated = log_number >= volume.settings.user_logs
+    head.opened_at = volume.user_writes
+    head.last_invalidation = volume.user_writes
+
+
+@compiled
+def _seal(volume: Any, section: int) -> None:
+    head = segments(volume)[section * volume.segments_per_section]
+    head.sealed_at = volume.clock
+    if head.section_valid == volume.slots_per_section:
+        head.state = SegmentState.FULL
+    elif head.section_valid == 0 and volume.settings.trigger != Trigger.GARBAGE_SHARE:
+        volume.emptied += 1
+        _release(volume, section)
+    else:
+        _become_dirty(volume, section)
+
+
+@compiled
+def _invalidate(volume: Any, slot: int) -> None:
+    number = slot >> volume.block_shift
+    segment = segments(volume)[number]
+    section = np.int64(number)
+    if volume.segments_per_section > 1:
+        section = number // volume.segments_per_section
+    head = segments(volume)[section * volume.segments_per_section]
+    _note_checkpointed(volume, number)
+    if volume.settings.mtime_rule == MtimeRule.WEIGHTED_MEAN:
+        segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
+        volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
+    segment.valid -= 1
+    head.section_valid -= 1
+    head.last_invalidation = volume.user_writes
+    volume.valid_blocks -= 1
+    if head.state == SegmentState.DIRTY:
+        remove_section(volume, head.section_valid + 1, section)
+        if head.section_valid == 0 and volume.settings.trigger != Trigger.GARBAGE_SHARE:
+            remove_section(volume, dirty_row(volume), section)
+            volume.emptied += 1
+            _release(volume, section)
+        else:
+            add_section(volume, head.section_valid, section)
+    elif head.state == SegmentState.FULL:
+        _become_dirty(volume, section)
+
+
+@compiled
+def _become_dirty(volume: Any, section: int) -> None:
+    head = segments(volume)[section * volume.segments_per_section]
+    head.state = SegmentState.DIRTY
+    add_section(volume, head.section_valid, section)
+    add_section(volume, dirty_row(volume), section)
+
+
+@compiled
+def _leave_index(volume: Any, section: int) -> None:
+    head = segments(volume)[section * volume.segments_per_section]
+    if head.state == SegmentState.DIRTY:
+        remove_section(volume, head.section_valid, section)
+        remove_section(volume, dirty_row(volume), section)
+
+
+@compiled
+def _release(volume: Any, section: int) -> None:
+    head = segments(volume)[section * volume.segments_per_section]
+    head.erases += 1
+    if volume.settings.checkpoint_interval > 0:
+        head.state = SegmentState.PREFREE
+        add_section(volume, prefree_row(volume), section)
+    else:
+        _make_free(volume, section)
+
+
+@compiled
+def _make_free(volume: Any, section: int) -> None:
+    segments(volume)[section * volume.segments_per_section].state = SegmentState.FREE
+    add_section(volume, free_row(volume), section)
+    volume.free_sections += 1
+    volume.written_slots -= volume.slots_per_section
+
+
+@compiled
+def _note_checkpointed(volume: Any, segment: int) -> None:
+    # The count at the last checkpoint is written down lazily, when it changes for the first time after it.
+    record = segments(volume)[segment]
+    current = volume.checkpoints + 1
+    if record.checkpoint != current:
+        record.checkpoint = current
+        record.checkpointed_valid = record.valid
+
+
+@compiled
+def _account_time(volume: Any, arrival_ns: int) -> None:
+    settings = volume.settings
+    arrival = arrival_ns if arrival_ns >= 0 else volume.completed_ns
+    begin = max(arrival, volume.busy_until_ns)
+    if begin > arrival and volume.cleaning_until_ns > arrival:
+        volume.stalls += 1
+        volume.stall_ns += min(begin, volume.cleaning_until_ns) - arrival
+    volume.busy_until_ns = begin + settings.write_ns
+    volume.completed_ns = volume.busy_until_ns
+    volume.user_ns += settings.write_ns
+    latencies(volume)[latency_bucket(volume.busy_until_ns - arrival)] += 1
+
+
+@compiled
+def latency_bucket(latency_ns: int) -> int:
+    """Histogram bucket of a latency: eight buckets an octave, bucket k holds about 2**(k / 8) ns."""
+    if latency_ns < 8:
+        return max(latency_ns, np.int64(0))
+    exponent = _log2(latency_ns)
+    return min(exponent * 8 + ((latency_ns >> (exponent - 3)) & 7), LATENCY_BUCKETS - 1)
+
+
+@compiled
+def _log2(value: int) -> int:
+    result = np.int64(0)
+    while value >= 65536:
+        value >>= 16
+        result += 16
+    if value >= 256:
+        value >>= 8
+        result += 8
+    if value >= 16:
+        value >>= 4
+        result += 4
+    if value >= 4:
+        value >>= 2
+        result += 2
+    return result + (value >= 2)
+
+
+@compiled
+def _format(volume: Any, seed: Any) -> None:
+    volume.random = seed
+    volume.victim = NO_VICTIM
+    volume.lifetime_threshold = np.inf
+    blocks(volume).location[:] = -1
+    owners(volume)[:] = -1
+    logs(volume).section[:] = -1
+    for section in range(volume.sections):
+        add_section(volume, free_row(volume), section)
+    volume.free_sections = volume.sections
+    volume.minimum_free = volume.sections

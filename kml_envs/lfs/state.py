@@ -1,0 +1,366 @@
+"""The state of N simulated volumes as one structure of arrays, instance axis first."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from kml_envs.compiling import compiled, pointer_at
+from kml_envs.lfs.config import LfsConfig, Placement
+from kml_envs.workloads.source import SOURCE, WorkloadTable, start_source
+
+
+class SegmentState(enum.IntEnum):
+    """State of a section, kept in the record of its first segment."""
+
+    FREE = 0
+    CURRENT = 1  # an open log writes to it
+    DIRTY = 2  # sealed, some blocks valid and some not: a candidate
+    FULL = 3  # sealed, all blocks valid
+    PREFREE = 4  # no valid block; free after the next checkpoint
+    CLEANING = 5  # its blocks are being relocated
+
+
+BLOCK = np.dtype([("location", np.int32), ("written_at", np.uint32)], align=True)
+"""A logical block: its slot (-1: never written) and the user write that wrote it, modulo 2**32."""
+
+SEGMENT = np.dtype(
+    [
+        ("valid", np.int32),  # valid blocks of this segment
+        ("section_valid", np.int32),  # valid blocks of the section; first segment only, as all below but mtime
+        ("mtime", np.int64),  # in units of the age clock, see MtimeRule
+        ("last_invalidation", np.int64),  # user writes
+        ("opened_at", np.int64),  # user writes
+        ("sealed_at", np.int64),  # in units of the age clock
+        ("checkpointed_valid", np.int32),  # valid blocks at the checkpoint `checkpoint`
+        ("checkpoint", np.int32),  # number of the last checkpoint before the valid count changed
+        ("erases", np.int32),  # times that the section was cleaned or emptied
+        ("state", np.int8),  # SegmentState
+        ("log", np.int8),  # log that wrote it
+        ("relocated", np.int8),  # 1: the log holds relocated blocks only
+    ],
+    align=True,
+)
+
+LOG = np.dtype([("section", np.int32), ("offset", np.int32)], align=True)
+"""An open log: the section that it writes to (-1: none) and the next slot in it."""
+
+SETTINGS = np.dtype(
+    [
+        ("policy", np.int32),
+        ("placement", np.int32),
+        ("trigger", np.int32),
+        ("trigger_sections", np.int32),
+        ("reserve_sections", np.int32),
+        ("garbage_share", np.float64),
+        ("choices", np.int32),
+        ("window", np.float64),
+        ("protection", np.int64),
+        ("max_search", np.int32),
+        ("age_clock", np.int32),
+        ("mtime_rule", np.int32),
+        ("checkpoint_interval", np.int64),
+        ("candidate_age", np.int64),  # ATGC age threshold, in units of the age clock
+        ("user_logs", np.int32),
+        ("logs", np.int32),
+        ("age_threshold", np.int64, (6,)),  # user writes
+        ("thresholds", np.int32),
+        ("score", np.float64, (8,)),  # weights of the SCORE policy
+        ("write_ns", np.int64),
+        ("read_ns", np.int64),
+        ("erase_ns", np.int64),
+        ("checkpoint_ns", np.int64),
+    ],
+    align=True,
+)
+
+VOLUME = np.dtype(
+    [
+        ("settings", SETTINGS),
+        ("source", SOURCE),
+        ("random", np.uint64),  # SplitMix64 state of random victim selection
+        # sizes
+        ("block_count", np.int64),  # logical blocks
+        ("segment_count", np.int64),
+        ("sections", np.int64),
+        ("slots_per_section", np.int64),
+        ("segments_per_section", np.int64),
+        ("block_shift", np.int64),  # log2 of blocks per segment
+        ("log_count", np.int64),
+        ("index_rows", np.int64),
+        ("word_count", np.int64),
+        ("group_count", np.int64),
+        ("knows_deaths", np.int8),  # `deaths` is there
+        # addresses of this instance's arrays in LfsState, of the same names
+        ("blocks", np.uint64),
+        ("owners", np.uint64),
+        ("segments", np.uint64),
+        ("logs", np.uint64),
+        ("index", np.uint64),
+        ("index_summary", np.uint64),
+        ("population", np.uint64),
+        ("overwrite_ages", np.uint64),
+        ("latencies", np.uint64),
+        ("deaths", np.uint64),
+        ("rates", np.uint64),
+        # counters and state
+        ("user_writes", np.int64),  # user blocks written, fill included
+        ("moved", np.int64),  # blocks relocated by cleaning
+        ("cleanings", np.int64),  # sections cleaned
+        ("emptied", np.int64),  # sections that lost their last block without cleaning
+        ("checkpoints", np.int64),
+        ("last_checkpoint", np.int64),  # user writes
+        ("clock", np.int64),  # now, in units of the age clock
+        ("newest_mtime", np.int64),  # running maximum
+        ("written_slots", np.int64),  # slots of sections that are not free, up to each log's position
+        ("valid_blocks", np.int64),
+        ("free_sections", np.int32),
+        ("minimum_free", np.int32),  # fewest free sections seen
+        ("scan_start", np.int32),  # last_victim: where the next scan begins
+        ("victim", np.int32),  # section cleaned last, -1: none
+        ("pending", np.int8),  # a cleaning decision is waiting
+        ("exhausted", np.int8),  # a log found no free section
+        ("busy_until_ns", np.int64),  # the device is free from here on
+        ("completed_ns", np.int64),  # the last user write was done
+        ("cleaning_until_ns", np.int64),  # the last cleaning ends here
+        ("user_ns", np.int64),  # device time of user writes
+        ("cleaning_ns", np.int64),  # device time of cleaning
+        ("stalls", np.int64),  # user writes that waited for cleaning
+        ("stall_ns", np.int64),
+        ("lifetime_sum", np.int64),  # SepBIT: lifetimes of collected class-0 sections
+        ("lifetime_count", np.int32),
+        ("lifetime_threshold", np.float64),  # SepBIT: mean of the last full sixteen; infinite at first
+    ],
+    align=True,
+)
+
+ARRAYS = (
+    "blocks",
+    "owners",
+    "segments",
+    "logs",
+    "index",
+    "index_summary",
+    "population",
+    "overwrite_ages",
+    "latencies",
+    "deaths",
+    "rates",
+)
+LATENCY_BUCKETS = 512
+AGE_BUCKETS = 16
+
+
+class LfsState(NamedTuple):
+    """N volumes. S segments, C sections of B blocks, P logical blocks, L logs, R = B + 3 index rows.
+
+    Compiled functions get one VOLUME record, which holds the addresses of its rows of the other arrays.
+    """
+
+    volumes: NDArray[np.void]  # (N,) VOLUME
+    blocks: NDArray[np.void]  # (N, P) BLOCK
+    owners: NDArray[np.int32]  # (N, S * blocks per segment) logical block last written to each slot
+    segments: NDArray[np.void]  # (N, S) SEGMENT
+    logs: NDArray[np.void]  # (N, L) LOG
+    index: NDArray[np.uint64]  # (N, ceil(C / 64), R) bitmaps of sections, see section_index.py
+    index_summary: NDArray[np.uint64]  # (N, R, ceil(C / 4096)) bitmap of the non-empty words of `index`
+    population: NDArray[np.int32]  # (N, R) sections in each row
+    overwrite_ages: NDArray[np.int64]  # (N, AGE_BUCKETS) overwritten blocks by log2 of their age in user writes
+    latencies: NDArray[np.int64]  # (N, LATENCY_BUCKETS) user writes by latency
+    deaths: NDArray[np.int64]  # (N, P) or (N, 0): user write that will overwrite the block (clairvoyant only)
+    rates: NDArray[np.float64]  # (N, P) or (N, 0): write probability of the block (informed only)
+    table: WorkloadTable  # kept alive for the sources
+
+
+def allocate(
+    config: LfsConfig, table: WorkloadTable, instances: int, *, foresight: bool = False, rates: bool = False
+) -> LfsState:
+    """Allocate unformatted volumes; `simulator.format_volume` makes them usable.
+
+    Args:
+        config: Sizes of every instance, and the settings that they start with.
+        table: The workloads that the instances may run, bound to the volume size of `config`.
+        instances: N.
+        foresight: Allocate the death times that the clairvoyant oracle reads.
+        rates: Allocate the write probabilities that the informed oracle reads.
+
+    Returns:
+        The state, all zero but for settings, sizes and addresses.
+    """
+    geometry = config.geometry
+    words = -(-geometry.sections // 64)
+    rows = geometry.blocks_per_section + 3
+    state = LfsState(
+        volumes=np.zeros(instances, VOLUME),
+        blocks=np.zeros((instances, geometry.volume_blocks), BLOCK),
+        owners=np.zeros((instances, geometry.physical_blocks), np.int32),
+        segments=np.zeros((instances, geometry.segments), SEGMENT),
+        logs=np.zeros((instances, config.placement.logs), LOG),
+        index=np.zeros((instances, words, rows), np.uint64),
+        index_summary=np.zeros((instances, rows, -(-words // 64)), np.uint64),
+        population=np.zeros((instances, rows), np.int32),
+        overwrite_ages=np.zeros((instances, AGE_BUCKETS), np.int64),
+        latencies=np.zeros((instances, LATENCY_BUCKETS), np.int64),
+        deaths=np.zeros((instances, geometry.volume_blocks if foresight else 0), np.int64),
+        rates=np.zeros((instances, geometry.volume_blocks if rates else 0), np.float64),
+        table=table,
+    )
+    sizes = {
+        "settings": settings_record(config),
+        "block_count": geometry.volume_blocks,
+        "segment_count": geometry.segments,
+        "sections": geometry.sections,
+        "slots_per_section": geometry.blocks_per_section,
+        "segments_per_section": geometry.segments_per_section,
+        "block_shift": geometry.blocks_per_segment.bit_length() - 1,
+        "log_count": config.placement.logs,
+        "index_rows": rows,
+        "word_count": words,
+        "group_count": -(-words // 64),
+        "knows_deaths": foresight,
+    }
+    for name, value in sizes.items():
+        state.volumes[name] = value
+    for name in ARRAYS:
+        array = getattr(state, name)
+        state.volumes[name] = array.ctypes.data + np.arange(instances, dtype=np.uint64) * np.uint64(array.strides[0])
+    return state
+
+
+def settings_record(config: LfsConfig) -> NDArray[np.void]:
+    """Lay a configuration out as a SETTINGS record, shape ()."""
+    cleaning, placement, latency = config.cleaning, config.placement, config.latency
+    record = np.zeros((), SETTINGS)
+    values: dict[str, Any] = {
+        "policy": cleaning.policy,
+        "placement": placement.rule,
+        "trigger": cleaning.trigger,
+        "trigger_sections": config.trigger_sections,
+        "reserve_sections": config.reserve_sections,
+        "garbage_share": cleaning.garbage_share,
+        "choices": cleaning.choices,
+        "window": cleaning.window,
+        "protection": cleaning.protection,
+        "max_search": cleaning.max_search,
+        "age_clock": cleaning.age_clock,
+        "mtime_rule": cleaning.mtime_rule,
+        "checkpoint_interval": cleaning.checkpoint_interval,
+        "candidate_age": cleaning.candidate_age,
+        "user_logs": placement.user_logs,
+        "logs": placement.logs,
+        "thresholds": len(placement.age_thresholds),
+        "write_ns": latency.write_ns,
+        "read_ns": latency.read_ns,
+        "erase_ns": latency.erase_ns,
+        "checkpoint_ns": latency.checkpoint_ns,
+    }
+    for name, value in values.items():
+        record[name] = value
+    ages = placement.age_thresholds
+    if placement.rule is Placement.TEMPERATURE:
+        ages = (placement.hot_age, placement.warm_age)
+    record["age_threshold"][: len(ages)] = np.round(np.array(ages) * config.geometry.volume_blocks)
+    return record
+
+
+def copy_row(source: LfsState, source_row: int, target: LfsState, target_row: int) -> None:
+    """Copy one instance over another of the same configuration: how snapshots are restored and shadows begin."""
+    for name in ARRAYS:
+        getattr(target, name)[target_row] = getattr(source, name)[source_row]
+    addresses = target.volumes[list(ARRAYS)][target_row].copy()
+    target.volumes[target_row] = source.volumes[source_row]
+    for name in ARRAYS:
+        target.volumes[name][target_row] = addresses[name]
+
+
+def set_source(state: LfsState, row: int, workload: int, seed: int) -> None:
+    """Let an instance run a workload of the state's table from a seed (see `start_source`)."""
+    state.volumes["source"][row] = start_source(state.table, workload, seed)[0]
+
+
+@compiled
+def blocks(volume: Any) -> Any:
+    """The BLOCK records of a volume, (P,)."""
+    return carray(pointer_at(volume.blocks), (volume.block_count,), BLOCK)
+
+
+@compiled
+def owners(volume: Any) -> Any:
+    """Logical block last written to each slot, (S * blocks per segment,) int32."""
+    return carray(pointer_at(volume.owners), (volume.sections * volume.slots_per_section,), np.int32)
+
+
+@compiled
+def segments(volume: Any) -> Any:
+    """The SEGMENT records of a volume, (S,)."""
+    return carray(pointer_at(volume.segments), (volume.segment_count,), SEGMENT)
+
+
+@compiled
+def logs(volume: Any) -> Any:
+    """The LOG records of a volume, (L,)."""
+    return carray(pointer_at(volume.logs), (volume.log_count,), LOG)
+
+
+@compiled
+def index_words(volume: Any) -> Any:
+    """Bitmaps of the section index, (words, R) uint64."""
+    return carray(pointer_at(volume.index), (volume.word_count, volume.index_rows), np.uint64)
+
+
+@compiled
+def index_summary(volume: Any) -> Any:
+    """Second level of the section index, (R, groups) uint64."""
+    return carray(pointer_at(volume.index_summary), (volume.index_rows, volume.group_count), np.uint64)
+
+
+@compiled
+def population(volume: Any) -> Any:
+    """Sections in each row of the section index, (R,) int32."""
+    return carray(pointer_at(volume.population), (volume.index_rows,), np.int32)
+
+
+@compiled
+def overwrite_ages(volume: Any) -> Any:
+    """Overwritten blocks by age, (AGE_BUCKETS,) int64."""
+    return carray(pointer_at(volume.overwrite_ages), (AGE_BUCKETS,), np.int64)
+
+
+@compiled
+def latencies(volume: Any) -> Any:
+    """User writes by latency, (LATENCY_BUCKETS,) int64."""
+    return carray(pointer_at(volume.latencies), (LATENCY_BUCKETS,), np.int64)
+
+
+@compiled
+def deaths(volume: Any) -> Any:
+    """User write that will overwrite each block, (P,) int64; only where `knows_deaths`."""
+    return carray(pointer_at(volume.deaths), (volume.block_count,), np.int64)
+
+
+@compiled
+def rates(volume: Any) -> Any:
+    """Write probability of each block, (P,) float64; only under the informed oracle."""
+    return carray(pointer_at(volume.rates), (volume.block_count,), np.float64)
+
+
+@compiled
+def dirty_row(volume: Any) -> int:
+    """Row of the section index that holds all dirty sections."""
+    return volume.index_rows - 2
+
+
+@compiled
+def free_row(volume: Any) -> int:
+    """Row of the section index that holds the free sections."""
+    return volume.index_rows - 1
+
+
+@compiled
+def prefree_row(volume: Any) -> int:
+    """Row of the section index that holds the prefree sections (a full section is in no row of a valid count)."""
+    return volume.index_rows - 3

@@ -1,0 +1,352 @@
+"""Workload streams for compiled code: each instance of a batch draws its own next block address.
+
+`bind_workloads` turns workloads into plain tables for one volume size; a `Source` record per instance is
+the whole state of a stream, so that copying the record forks the stream (the shadow does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from kml_envs.compiling import compiled, pointer_at
+from kml_envs.workloads.synthetic import Phase, PhaseKind, Workload
+from kml_envs.workloads.trace import fit_to_volume
+
+PHASE = np.dtype(
+    [
+        ("kind", np.int32),
+        ("writes", np.int64),  # length, user writes
+        ("hot_writes", np.float64),  # share of writes to hot blocks
+        ("hot_blocks", np.int64),  # number of hot blocks
+        ("theta", np.float64),
+        ("integral_first", np.float64),  # rejection-inversion constants, see _zipf_constants
+        ("integral_last", np.float64),
+        ("squeeze", np.float64),
+        ("multiplier", np.int64),  # coprime to the volume: scatters ranks over addresses
+        ("shift", np.int64),  # blocks
+        ("trace_start", np.int64),  # into the trace arrays
+        ("trace_length", np.int64),
+    ],
+    align=True,
+)
+SOURCE = np.dtype(
+    [
+        ("random", np.uint64),  # SplitMix64 state
+        ("first_phase", np.int32),
+        ("phase_count", np.int32),
+        ("phase", np.int32),  # current, absolute index
+        ("workload", np.int32),
+        ("remaining", np.int64),  # writes left in this phase
+        ("position", np.int64),  # sequential and trace phases: writes done
+        ("interval_ns", np.int64),
+        ("arrival_ns", np.int64),  # of the write drawn last; negative: closed loop
+        ("loop_offset_ns", np.int64),  # added to trace times after each loop
+        ("volume_blocks", np.int64),
+        ("phases", np.uint64),  # addresses of the table's arrays
+        ("trace_blocks", np.uint64),
+        ("trace_ns", np.uint64),
+        ("trace_gaps", np.uint64),
+    ],
+    align=True,
+)
+
+
+class WorkloadTable(NamedTuple):
+    """Workloads bound to one volume size, as arrays that compiled code can read.
+
+    Sources hold the addresses of these arrays: whoever keeps a source keeps its table.
+    """
+
+    volume_blocks: int
+    phases: NDArray[np.void]  # (total phases,) PHASE
+    first_phase: NDArray[np.int32]  # (workloads,)
+    phase_count: NDArray[np.int32]  # (workloads,)
+    interval_ns: NDArray[np.int64]  # (workloads,)
+    trace_blocks: NDArray[np.int32]  # (all trace writes,) block addresses
+    trace_ns: NDArray[np.int64]  # (all trace writes,) arrival times
+    trace_gaps: NDArray[np.int64]  # (all trace writes,) writes until the block is written again
+
+
+def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> WorkloadTable:
+    """Fit workloads to a volume and lay them out as tables.
+
+    Args:
+        workloads: What the instances of a batch may draw from.
+        volume_blocks: Number of blocks of the volume; every address drawn is below it.
+
+    Returns:
+        The tables; traces are remapped densely and sampled by address where they are larger than the volume.
+    """
+    rows: list[tuple[Any, ...]] = []
+    first_phase: list[int] = []
+    blocks: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    times: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    gaps: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    position = 0
+    for workload in workloads:
+        first_phase.append(len(rows))
+        length = 0
+        if workload.trace is not None:
+            fitted = fit_to_volume(workload.trace, volume_blocks)
+            blocks.append(fitted.blocks)
+            times.append(fitted.time_us * 1000)
+            gaps.append(overwrite_gaps(fitted.blocks))
+            length = fitted.blocks.size
+        rows.extend(_phase_row(phase, volume_blocks, position, length) for phase in workload.phases)
+        position += length
+    return WorkloadTable(
+        volume_blocks=volume_blocks,
+        phases=np.array(rows, PHASE),
+        first_phase=np.array(first_phase, np.int32),
+        phase_count=np.array([len(workload.phases) for workload in workloads], np.int32),
+        interval_ns=np.array([workload.interval_ns for workload in workloads], np.int64),
+        trace_blocks=np.concatenate(blocks),
+        trace_ns=np.concatenate(times),
+        trace_gaps=np.concatenate(gaps),
+    )
+
+
+def start_source(table: WorkloadTable, workload: int, seed: int) -> NDArray[np.void]:
+    """Open a stream.
+
+    Args:
+        table: The bound workloads.
+        workload: Index of the workload.
+        seed: Any 64-bit number; it also picks the phase and the place in a trace where the stream begins.
+
+    Returns:
+        A SOURCE record, shape (1,).
+    """
+    source = np.zeros(1, SOURCE)
+    source["workload"] = workload
+    source["first_phase"] = table.first_phase[workload]
+    source["phase_count"] = table.phase_count[workload]
+    source["interval_ns"] = table.interval_ns[workload]
+    source["volume_blocks"] = table.volume_blocks
+    for name in ("phases", "trace_blocks", "trace_ns", "trace_gaps"):
+        source[name] = getattr(table, name).ctypes.data
+    _open_source(source, np.uint64(seed))
+    return source
+
+
+def materialize(source: NDArray[np.void], count: int) -> NDArray[np.int32]:
+    """Draw the next `count` addresses into an array, shape (count,), advancing the source (1,)."""
+    out = np.empty(count, np.int32)
+    _draw_into(source, out)
+    return out
+
+
+def overwrite_gaps(blocks: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Writes from each write of a looped trace to the next one of the same block.
+
+    Args:
+        blocks: (W,) block addresses in the order of the writes.
+
+    Returns:
+        (W,) gaps, at least 1; a block written once has a gap of W.
+    """
+    order = np.argsort(blocks, kind="stable")
+    ordered = blocks[order]
+    following = np.roll(order, -1)
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    ends = np.append(starts[1:], ordered.size) - 1
+    following[ends] = order[starts] + blocks.size
+    gaps = np.empty(blocks.size, np.int64)
+    gaps[order] = following - order
+    return gaps
+
+
+@compiled
+def next_random(source: Any) -> Any:
+    """Advance a SplitMix64 generator (Steele, Lea and Flood 2014) and return 64 random bits."""
+    source.random += np.uint64(0x9E3779B97F4A7C15)
+    z = source.random
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@compiled
+def random_below(source: Any, bound: int) -> int:
+    """Draw a whole number in [0, bound), bound below 2**31."""
+    return np.int64(((next_random(source) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
+
+
+@compiled
+def random_unit(source: Any) -> float:
+    """Draw a float in [0, 1) with 53 random bits."""
+    return np.float64(next_random(source) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@compiled
+def next_block(source: Any) -> int:
+    """Draw the address of the next user write and set the source's arrival time.
+
+    Args:
+        source: The instance's SOURCE record, advanced in place.
+
+    Returns:
+        The block address, in [0, volume_blocks).
+    """
+    if source.remaining == 0:
+        source.phase += 1
+        if source.phase == source.first_phase + source.phase_count:
+            source.phase = source.first_phase
+        source.remaining = current_phase(source).writes
+    source.remaining -= 1
+    phase = current_phase(source)
+    volume_blocks = source.volume_blocks
+    if phase.kind == PhaseKind.TRACE:
+        return _next_of_trace(source, phase)
+    if source.interval_ns > 0:
+        source.arrival_ns += source.interval_ns
+    if phase.kind == PhaseKind.UNIFORM:
+        return random_below(source, volume_blocks)
+    if phase.kind == PhaseKind.SEQUENTIAL:
+        block = (source.position + phase.shift) % volume_blocks
+        source.position += 1
+        return block
+    return (_draw_rank(source, phase, volume_blocks) * phase.multiplier + phase.shift) % volume_blocks
+
+
+@compiled
+def write_probability(phase: Any, block: int, volume_blocks: int, inverse_multiplier: int) -> float:
+    """The probability that a phase's next write goes to a block; what the informed oracle may know.
+
+    Args:
+        phase: A PHASE record of a synthetic kind.
+        block: The block address.
+        volume_blocks: Number of blocks of the volume.
+        inverse_multiplier: Inverse of the phase's multiplier modulo volume_blocks.
+
+    Returns:
+        The probability; up to a constant factor for Zipf.
+    """
+    if phase.kind == PhaseKind.HOT_COLD:
+        rank = (block - phase.shift) % volume_blocks * inverse_multiplier % volume_blocks
+        if rank < phase.hot_blocks:
+            return phase.hot_writes / phase.hot_blocks
+        return (1.0 - phase.hot_writes) / (volume_blocks - phase.hot_blocks)
+    if phase.kind == PhaseKind.ZIPF:
+        rank = (block - phase.shift) % volume_blocks * inverse_multiplier % volume_blocks
+        return (rank + 1.0) ** -phase.theta
+    return 1.0 / volume_blocks
+
+
+@compiled
+def _draw_rank(source: Any, phase: Any, volume_blocks: int) -> int:
+    if phase.kind == PhaseKind.HOT_COLD:
+        if random_unit(source) < phase.hot_writes:
+            return random_below(source, phase.hot_blocks)
+        return phase.hot_blocks + random_below(source, volume_blocks - phase.hot_blocks)
+    # Rejection-inversion of Hoermann and Derflinger (1996): exact, no table, any exponent.
+    while True:
+        drawn = phase.integral_last + random_unit(source) * (phase.integral_first - phase.integral_last)
+        x = _integral_inverse(drawn, phase.theta)
+        rank = min(max(np.int64(x + 0.5), np.int64(1)), np.int64(volume_blocks))
+        if rank - x <= phase.squeeze or drawn >= _integral(rank + 0.5, phase.theta) - rank**-phase.theta:
+            return rank - 1
+
+
+@compiled
+def _integral(x: float, theta: float) -> float:
+    if theta == 1.0:
+        return np.log(x)
+    return (x ** (1.0 - theta) - 1.0) / (1.0 - theta)
+
+
+@compiled
+def _integral_inverse(y: float, theta: float) -> float:
+    if theta == 1.0:
+        return np.exp(y)
+    return max(1.0 + y * (1.0 - theta), 1e-300) ** (1.0 / (1.0 - theta))
+
+
+@compiled
+def _next_of_trace(source: Any, phase: Any) -> int:
+    if source.position == phase.trace_length:
+        source.position = 0
+        source.loop_offset_ns += _trace_ns(source)[phase.trace_start + phase.trace_length - 1]
+    index = phase.trace_start + source.position
+    source.position += 1
+    source.arrival_ns = source.loop_offset_ns + _trace_ns(source)[index]
+    return np.int64(_trace_blocks(source)[index])
+
+
+@compiled
+def _open_source(sources: Any, seed: Any) -> None:
+    source = sources[0]
+    source.random = seed
+    source.phase = source.first_phase + random_below(source, source.phase_count)
+    phase = current_phase(source)
+    source.remaining = 1 + random_below(source, phase.writes)
+    source.arrival_ns = -1 if source.interval_ns == 0 else 0
+    if phase.kind == PhaseKind.TRACE:
+        source.position = random_below(source, phase.trace_length)
+        source.loop_offset_ns = -_trace_ns(source)[phase.trace_start + source.position]
+
+
+@compiled
+def _draw_into(sources: Any, out: Any) -> None:
+    for index in range(out.size):
+        out[index] = next_block(sources[0])
+
+
+@compiled
+def current_phase(source: Any) -> Any:
+    """The PHASE record that a source is in."""
+    return carray(pointer_at(source.phases), (source.phase + 1,), PHASE)[source.phase]
+
+
+@compiled
+def _trace_blocks(source: Any) -> Any:
+    return carray(pointer_at(source.trace_blocks), (1,), np.int32)
+
+
+@compiled
+def _trace_ns(source: Any) -> Any:
+    return carray(pointer_at(source.trace_ns), (1,), np.int64)
+
+
+@compiled
+def writes_until_overwrite(source: Any) -> int:
+    """User writes from the trace write drawn last to the next one of the same block; the oracle's knowledge."""
+    index = current_phase(source).trace_start + source.position - 1
+    return carray(pointer_at(source.trace_gaps), (1,), np.int64)[index]
+
+
+def _phase_row(phase: Phase, volume_blocks: int, trace_start: int, trace_length: int) -> tuple[Any, ...]:
+    first, last, squeeze = _zipf_constants(phase.theta, volume_blocks) if phase.kind is PhaseKind.ZIPF else (0, 0, 0)
+    return (
+        phase.kind,
+        max(1, round(phase.volumes * volume_blocks)),
+        phase.hot_writes,
+        min(max(1, round(phase.hot_blocks * volume_blocks)), volume_blocks - 1),
+        phase.theta,
+        first,
+        last,
+        squeeze,
+        scatter_multiplier(volume_blocks),
+        round(phase.shift * volume_blocks),
+        trace_start,
+        trace_length,
+    )
+
+
+def scatter_multiplier(volume_blocks: int) -> int:
+    """A multiplier coprime to the volume near its golden section: neighbouring ranks land far apart."""
+    multiplier = max(1, round(volume_blocks * 0.6180339887498949))
+    while np.gcd(multiplier, volume_blocks) != 1:
+        multiplier += 1
+    return multiplier
+
+
+def _zipf_constants(theta: float, count: int) -> tuple[float, float, float]:
+    integral, inverse = _integral.py_func, _integral_inverse.py_func  # type: ignore[attr-defined]
+    squeeze = 2.0 - inverse(integral(2.5, theta) - 2.0**-theta, theta)
+    return integral(1.5, theta) - 1.0, integral(count + 0.5, theta), squeeze

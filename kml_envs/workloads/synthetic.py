@@ -1,0 +1,124 @@
+"""Synthetic block workloads: what they are, as data. `source.py` draws from them.
+
+A workload is a cycle of phases; each phase says how the next block address is drawn and for how long.
+Addresses of skewed phases are scattered over the volume by a fixed permutation, so that a hot block's
+neighbours on a freshly filled volume are as cold as anybody's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+
+from kml_envs.errors import UserError
+from kml_envs.workloads.trace import BlockTrace
+
+
+class PhaseKind(enum.IntEnum):
+    """How the addresses of a phase are drawn."""
+
+    UNIFORM = 0
+    HOT_COLD = 1
+    ZIPF = 2
+    SEQUENTIAL = 3
+    TRACE = 4
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of a workload.
+
+    Attributes:
+        kind: How addresses are drawn.
+        volumes: Length in volumes of user writes.
+        hot_writes: HOT_COLD: share of the writes that goes to the hot blocks, in 0..1.
+        hot_blocks: HOT_COLD: share of the blocks that is hot, in 0..1.
+        theta: ZIPF: exponent, P(rank k) proportional to k**-theta.
+        shift: Rotation of the address space, as a share of the volume: what is hot moves with it.
+    """
+
+    kind: PhaseKind
+    volumes: float = 1.0
+    hot_writes: float = 0.0
+    hot_blocks: float = 0.0
+    theta: float = 0.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: A parameter is out of range.
+        """
+        if self.volumes <= 0:
+            raise UserError(f"phase length {self.volumes} volumes: must be positive")
+        if self.kind is PhaseKind.HOT_COLD and not (0 < self.hot_writes < 1 and 0 < self.hot_blocks < 1):
+            raise UserError(f"hot/cold {self.hot_writes}/{self.hot_blocks}: both shares must lie between 0 and 1")
+        if self.kind is PhaseKind.ZIPF and not 0 < self.theta <= 5:
+            raise UserError(f"Zipf exponent {self.theta}: must lie in 0..5")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A named stream of block writes.
+
+    Attributes:
+        name: How suites, tables and TensorBoard call it.
+        phases: The cycle of phases; a trace is one phase of kind TRACE.
+        trace: The recorded requests of a TRACE phase.
+        interval_ns: Time between two user writes of synthetic phases, in nanoseconds; 0 means that each
+            write arrives when the one before it is done (closed loop).
+    """
+
+    name: str
+    phases: tuple[Phase, ...]
+    trace: BlockTrace | None = None
+    interval_ns: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that the phases make sense together.
+
+        Raises:
+            UserError: There is no phase, or a trace phase without a trace.
+        """
+        if not self.phases:
+            raise UserError(f"workload '{self.name}' has no phase")
+        if any(phase.kind is PhaseKind.TRACE for phase in self.phases) != (self.trace is not None):
+            raise UserError(f"workload '{self.name}': a trace phase needs a trace, and a trace a trace phase")
+
+
+def uniform() -> Workload:
+    """Every block is equally likely."""
+    return Workload("uniform", (Phase(PhaseKind.UNIFORM),))
+
+
+def hot_cold(hot_writes: float, hot_blocks: float) -> Workload:
+    """A share `hot_writes` of the writes goes to a share `hot_blocks` of the blocks."""
+    phase = Phase(PhaseKind.HOT_COLD, hot_writes=hot_writes, hot_blocks=hot_blocks)
+    return Workload(f"hot-cold-{hot_writes:g}-{hot_blocks:g}", (phase,))
+
+
+def zipf(theta: float) -> Workload:
+    """The k-th most popular block is written with probability proportional to k**-theta."""
+    return Workload(f"zipf-{theta:g}", (Phase(PhaseKind.ZIPF, theta=theta),))
+
+
+def sequential() -> Workload:
+    """The whole volume is overwritten from its first block to its last, again and again."""
+    return Workload("sequential", (Phase(PhaseKind.SEQUENTIAL),))
+
+
+def shifting(name: str, phases: tuple[Phase, ...]) -> Workload:
+    """A cycle of phases: the load changes its kind, and what is hot moves."""
+    return Workload(name, phases)
+
+
+def replay(trace: BlockTrace) -> Workload:
+    """The writes of a trace at their recorded times, from the start again when it ends."""
+    return Workload(trace.name, (Phase(PhaseKind.TRACE),), trace=trace)
+
+
+def with_interval(workload: Workload, interval_ns: int) -> Workload:
+    """The same workload with its synthetic writes arriving every `interval_ns` nanoseconds."""
+    return dataclasses.replace(workload, interval_ns=interval_ns)
