@@ -1,0 +1,1 @@
+"""Gymnasium environments: the agent's side of a proxy."""
