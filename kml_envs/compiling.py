@@ -13,12 +13,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
 from numba import types
 from numba.core import config as numba_config
 from numba.extending import intrinsic
+
+Record: TypeAlias = Any
+"""A numba record, such as one simulated volume: what its fields are stands beside its dtype."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent

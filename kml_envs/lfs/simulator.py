@@ -90,6 +90,7 @@ def advance(volume: Any, until: int, ask: bool) -> None:
             critical = is_critical(volume)
             if ask and not critical and population(volume)[dirty_row(volume)] > 0:
                 volume.pending = 1
+                volume.suggestion = select_victim(volume, volume.settings.policy)
                 return
             policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
             if clean(volume, select_victim(volume, policy)):
@@ -184,7 +185,7 @@ def write_block(volume: Any, block: int, arrival_ns: int) -> None:
     log = user_log(volume, block, location)
     if location >= 0:
         bucket = _log2(block_age(volume, block) + 1)
-        overwrite_ages(volume)[min(max(bucket - 5, 0), AGE_BUCKETS - 1)] += 1
+        overwrite_ages(volume)[min(max(bucket - volume.age_shift, 0), AGE_BUCKETS - 1)] += 1
         _invalidate(volume, location)
     record.written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
     _append(volume, block, log)

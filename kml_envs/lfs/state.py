@@ -94,6 +94,7 @@ VOLUME = np.dtype(
         ("index_rows", np.int64),
         ("word_count", np.int64),
         ("group_count", np.int64),
+        ("age_shift", np.int64),  # log2 of the age that falls into the first bucket of `overwrite_ages`
         ("knows_deaths", np.int8),  # `deaths` is there
         # addresses of this instance's arrays in LfsState, of the same names
         ("blocks", np.uint64),
@@ -122,6 +123,7 @@ VOLUME = np.dtype(
         ("minimum_free", np.int32),  # fewest free sections seen
         ("scan_start", np.int32),  # last_victim: where the next scan begins
         ("victim", np.int32),  # section cleaned last, -1: none
+        ("suggestion", np.int32),  # pending decision: the section that the built-in policy takes
         ("pending", np.int8),  # a cleaning decision is waiting
         ("exhausted", np.int8),  # a log found no free section
         ("busy_until_ns", np.int64),  # the device is free from here on
@@ -221,6 +223,7 @@ def allocate(
         "index_rows": rows,
         "word_count": words,
         "group_count": -(-words // 64),
+        "age_shift": max(0, geometry.volume_blocks.bit_length() - AGE_BUCKETS + 4),
         "knows_deaths": foresight,
     }
     for name, value in sizes.items():
