@@ -17,8 +17,15 @@ BOUNDS = Bounds(["a", "b"], [-1, 0], [1, 0.1])
 MASK = np.array([[True] * 4, [True, True, False, True], [False, False, False, True]])
 
 ATOMS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.binary(max_size=3), st.complex_numbers()
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.complex_numbers(),
 )
+SHAPES = st.one_of(st.just((N,)), st.just((N, 2)), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
 GARBAGE = st.one_of(
     ATOMS,
     st.recursive(ATOMS, lambda inner: st.lists(inner, max_size=4), max_leaves=12),
@@ -26,7 +33,7 @@ GARBAGE = st.one_of(
     st.dictionaries(st.text(max_size=2), ATOMS, max_size=3),
     npst.arrays(
         dtype=st.one_of(npst.scalar_dtypes(), st.just(np.dtype(object)), npst.array_dtypes()),
-        shape=st.one_of(st.just((N,)), st.just((N, 2)), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)),
+        shape=SHAPES,
     ),
 )
 
