@@ -85,7 +85,8 @@ def advance(volume: Any, until: int, ask: bool) -> None:
             built-in policy of the settings cleans.
     """
     source = volume.source
-    while volume.exhausted == 0:
+    # What is due at `until` waits: it belongs to the write that comes after, in every caller alike.
+    while volume.exhausted == 0 and volume.user_writes < until:
         if cleaning_needed(volume):
             critical = is_critical(volume)
             if ask and not critical and population(volume)[dirty_row(volume)] > 0:
@@ -95,8 +96,6 @@ def advance(volume: Any, until: int, ask: bool) -> None:
             policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
             if clean(volume, select_victim(volume, policy)):
                 continue
-        if volume.user_writes >= until:
-            return
         block = next_block(source)
         if volume.knows_deaths:
             deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
