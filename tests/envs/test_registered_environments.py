@@ -207,8 +207,8 @@ def test_first_choice_is_the_builtin_algorithm():
         _, reward, _, truncated, _ = env.step(0)
         rewards.append(reward)
     assert sum(rewards) == 0.0
-    # A second cleaning at the same user write is paid at once, and by the shadow one step later.
-    assert np.mean(np.array(rewards) == 0.0) > 0.5
+    # Several cleanings at one user write are paid at once, and by the shadow when the next block is written.
+    assert min(rewards) < 0.0 < max(rewards)
     env = make("kml/LfsTune-v0")
     env.reset(seed=0)
     truncated = False
