@@ -71,7 +71,7 @@ def footprint(first_block: NDArray[np.int64], block_count: NDArray[np.int64]) ->
 
 
 def table_of_traces(directory: Path) -> str:
-    """Return the table of the bundled traces in Markdown.
+    """Return the numbers of the bundled traces, and what each does, as two tables in Markdown.
 
     Args:
         directory: Where the trace files and the index are.
@@ -89,7 +89,8 @@ def table_of_traces(directory: Path) -> str:
             f"| {row['duration_s']:.0f} | {row['bytes'] / 1000:.0f} |"
         )
     total = sum(row["bytes"] for row in rows)
-    return "\n".join([*lines, "", f"{len(rows)} traces, {total:,} bytes."])
+    lines += ["", f"{len(rows)} traces, {total:,} bytes.", "", "| trace | what it does |", "| --- | --- |"]
+    return "\n".join(lines + [f"| `{row['name']}` | {row['behaviour']} |" for row in rows])
 
 
 def _replace(path: Path, content: bytes) -> None:

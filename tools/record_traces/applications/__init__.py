@@ -50,7 +50,7 @@ RECORDINGS: dict[str, Recording] = {
             "sqlite-write-ahead-log",
             "SQLite",
             "train",
-            "a session store with random keys and two indexes, rows expire, in write-ahead-log mode: "
+            "a session store with random keys and an index by expiry, in write-ahead-log mode: "
             "a short log is overwritten from its start over and over, checkpoints scatter over the database",
             "none (Python's sqlite3)",
             sqlite.write_ahead_log,
