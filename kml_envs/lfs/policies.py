@@ -12,7 +12,7 @@ import numpy as np
 
 from kml_envs.compiling import compiled
 from kml_envs.lfs.config import CleaningPolicy, Trigger
-from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around
+from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
 from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
 from kml_envs.workloads.source import random_below
 
@@ -206,12 +206,7 @@ def _next_scan_start(volume: Any, start: int) -> int:
         return start
     if first < start:
         return (start + 1) % volume.sections
-    last = first
-    while True:
-        following = first_section(volume, dirty_row(volume), last + 1)
-        if following < 0:
-            return (last + 1) % volume.sections
-        last = following
+    return (last_section(volume, dirty_row(volume)) + 1) % volume.sections
 
 
 @compiled

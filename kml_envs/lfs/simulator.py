@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import compiled
+from kml_envs.compiling import compiled, highest_bit, lowest_bit
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
 from kml_envs.lfs.placement import block_age, note_collected, relocation_log, user_log
 from kml_envs.lfs.policies import select_victim
@@ -20,6 +20,7 @@ from kml_envs.lfs.state import (
     LATENCY_BUCKETS,
     LfsState,
     SegmentState,
+    block_shift,
     blocks,
     deaths,
     dirty_row,
@@ -31,6 +32,9 @@ from kml_envs.lfs.state import (
     population,
     prefree_row,
     segments,
+    segments_per_section,
+    slots_per_section,
+    valid_map,
 )
 from kml_envs.workloads.source import next_block, writes_until_overwrite
 
@@ -50,11 +54,14 @@ def format_rows(volumes: Any, rows: Any, seeds: Any) -> None:
         _format(volumes[rows[position]], seeds[position])
 
 
-@compiled
-def fill_rows(volumes: Any, rows: Any) -> None:
-    """Write every logical block of the given instances once, in address order."""
-    for row in rows:
-        _fill(volumes[row])
+def fill_rows(volumes: NDArray[np.void], rows: NDArray[np.int64]) -> None:
+    """Write every logical block of the given instances once, in address order.
+
+    Args:
+        volumes: (N,) VOLUME.
+        rows: (R,) int64 instances.
+    """
+    advance_rows(volumes, rows, volumes["block_count"], np.zeros(volumes.size, np.bool_))
 
 
 @compiled
@@ -65,18 +72,10 @@ def advance_rows(volumes: Any, rows: Any, until: Any, ask: Any) -> None:
 
 
 @compiled
-def _fill(volume: Any) -> None:
-    for block in range(volume.block_count):
-        if volume.exhausted:
-            return
-        while cleaning_needed(volume) and clean(volume, select_victim(volume, volume.settings.policy)):
-            pass
-        write_block(volume, block, -1)
-
-
-@compiled
 def advance(volume: Any, until: int, ask: bool) -> None:
     """Let the user write until a decision is needed or the count of user writes is reached.
+
+    The first writes fill the volume, block by block in address order; then the workload begins.
 
     Args:
         volume: The VOLUME record.
@@ -97,10 +96,13 @@ def advance(volume: Any, until: int, ask: bool) -> None:
                 continue
         if volume.user_writes >= until:
             return
-        block = next_block(source)
-        if volume.knows_deaths:
-            deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
-        write_block(volume, block, source.arrival_ns)
+        block, arrival_ns = volume.user_writes, np.int64(-1)
+        if block >= volume.block_count:
+            block = next_block(source)
+            arrival_ns = source.arrival_ns
+            if volume.knows_deaths:
+                deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
+        write_block(volume, block, arrival_ns)
 
 
 @compiled
@@ -140,22 +142,24 @@ def clean(volume: Any, victim: int) -> bool:
     volume.victim = victim
     if victim < 0:
         return False
-    slots = volume.slots_per_section
-    head = segments(volume)[victim * volume.segments_per_section]
+    slots = slots_per_section(volume)
+    head = segments(volume)[victim * segments_per_section(volume)]
     valid = np.int64(head.section_valid)
     _leave_index(volume, victim)
     head.state = SegmentState.CLEANING
     if settings.placement == Placement.SEPBIT:
         note_collected(volume, head.log, volume.user_writes - head.opened_at)
     source_log = np.int64(head.log)
-    for slot in range(victim * slots, (victim + 1) * slots):
-        block = owners(volume)[slot]
-        if block >= 0 and blocks(volume)[block].location == slot:
+    for word in range(victim * slots >> 6, ((victim + 1) * slots + 63) >> 6):
+        bits = _take_valid(volume, word, victim * slots, (victim + 1) * slots)
+        while bits != 0:
+            block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
+            bits &= bits - np.uint64(1)
             _append(volume, block, relocation_log(volume, block, source_log))
     volume.moved += valid
-    volume.valid_blocks -= valid
+    volume.written_slots += valid
     volume.cleanings += 1
-    for segment in range(victim * volume.segments_per_section, (victim + 1) * volume.segments_per_section):
+    for segment in range(victim * segments_per_section(volume), (victim + 1) * segments_per_section(volume)):
         _note_checkpointed(volume, segment)
         segments(volume)[segment].valid = 0
     head.section_valid = 0
@@ -184,9 +188,12 @@ def write_block(volume: Any, block: int, arrival_ns: int) -> None:
     location = np.int64(record.location)
     log = user_log(volume, block, location)
     if location >= 0:
-        bucket = _log2(block_age(volume, block) + 1)
+        bucket = highest_bit(np.uint64(block_age(volume, block) + 1))
         overwrite_ages(volume)[min(max(bucket - volume.age_shift, 0), AGE_BUCKETS - 1)] += 1
         _invalidate(volume, location)
+    else:
+        volume.valid_blocks += 1
+    volume.written_slots += 1
     record.written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
     _append(volume, block, log)
     volume.user_writes += 1
@@ -220,18 +227,29 @@ def checkpointed_valid(volume: Any, segment: int) -> int:
 
 
 @compiled
+def _take_valid(volume: Any, word: int, begin: int, end: int) -> Any:
+    # The bits of the slots begin..end - 1 in a word of the bitmap of live blocks; they are cleared there.
+    bits = valid_map(volume)[word]
+    if word == begin >> 6:
+        bits &= ~np.uint64(0) << np.uint64(begin & 63)
+    if word == end >> 6:
+        bits &= ~(~np.uint64(0) << np.uint64(end & 63))
+    valid_map(volume)[word] ^= bits
+    return bits
+
+
+@compiled
 def _append(volume: Any, block: int, log_number: int) -> None:
     log = logs(volume)[log_number]
-    slots = volume.slots_per_section
+    slots = slots_per_section(volume)
     if log.section < 0:
         _open_section(volume, log_number)
         if volume.exhausted:
             return
     slot = log.section * slots + log.offset
-    head_segment = log.section * volume.segments_per_section
-    segment = segments(volume)[slot >> volume.block_shift]
-    head = segments(volume)[head_segment]
-    _note_checkpointed(volume, slot >> volume.block_shift)
+    segment = segments(volume)[slot >> block_shift(volume)]
+    head = segments(volume)[log.section * segments_per_section(volume)]
+    _note_checkpointed(volume, slot >> block_shift(volume))
     if volume.settings.mtime_rule == MtimeRule.LAST_WRITE:
         segment.mtime = volume.clock
     else:
@@ -239,9 +257,8 @@ def _append(volume: Any, block: int, log_number: int) -> None:
     volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
     segment.valid += 1
     head.section_valid += 1
-    volume.valid_blocks += 1
-    volume.written_slots += 1
     owners(volume)[slot] = block
+    valid_map(volume)[slot >> 6] |= np.uint64(1) << np.uint64(slot & 63)
     blocks(volume)[block].location = slot
     log.offset += 1
     if log.offset == slots:
@@ -284,12 +301,13 @@ def _seal(volume: Any, section: int) -> None:
 
 @compiled
 def _invalidate(volume: Any, slot: int) -> None:
-    number = slot >> volume.block_shift
+    number = slot >> block_shift(volume)
     segment = segments(volume)[number]
-    section = np.int64(number)
-    if volume.segments_per_section > 1:
-        section = number // volume.segments_per_section
-    head = segments(volume)[section * volume.segments_per_section]
+    section = number
+    if segments_per_section(volume) > 1:
+        section = number // segments_per_section(volume)
+    head = segments(volume)[section * segments_per_section(volume)]
+    valid_map(volume)[slot >> 6] &= ~(np.uint64(1) << np.uint64(slot & 63))
     _note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.WEIGHTED_MEAN:
         segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
@@ -297,7 +315,6 @@ def _invalidate(volume: Any, slot: int) -> None:
     segment.valid -= 1
     head.section_valid -= 1
     head.last_invalidation = volume.user_writes
-    volume.valid_blocks -= 1
     if head.state == SegmentState.DIRTY:
         remove_section(volume, head.section_valid + 1, section)
         if head.section_valid == 0 and volume.settings.trigger != Trigger.GARBAGE_SHARE:
@@ -374,26 +391,8 @@ def latency_bucket(latency_ns: int) -> int:
     """Histogram bucket of a latency: eight buckets an octave, bucket k holds about 2**(k / 8) ns."""
     if latency_ns < 8:
         return max(latency_ns, np.int64(0))
-    exponent = _log2(latency_ns)
+    exponent = highest_bit(np.uint64(latency_ns))
     return min(exponent * 8 + ((latency_ns >> (exponent - 3)) & 7), LATENCY_BUCKETS - 1)
-
-
-@compiled
-def _log2(value: int) -> int:
-    result = np.int64(0)
-    while value >= 65536:
-        value >>= 16
-        result += 16
-    if value >= 256:
-        value >>= 8
-        result += 8
-    if value >= 16:
-        value >>= 4
-        result += 4
-    if value >= 4:
-        value >>= 2
-        result += 2
-    return result + (value >= 2)
 
 
 @compiled
@@ -401,9 +400,12 @@ def _format(volume: Any, seed: Any) -> None:
     volume.random = seed
     volume.victim = NO_VICTIM
     volume.lifetime_threshold = np.inf
-    blocks(volume).location[:] = -1
-    owners(volume)[:] = -1
-    logs(volume).section[:] = -1
+    for block in range(volume.block_count):
+        blocks(volume)[block].location = -1
+    for slot in range(volume.sections * volume.slots_per_section):
+        owners(volume)[slot] = -1
+    for log in range(volume.log_count):
+        logs(volume)[log].section = -1
     for section in range(volume.sections):
         add_section(volume, free_row(volume), section)
     volume.free_sections = volume.sections
