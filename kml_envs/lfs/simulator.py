@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import compiled, highest_bit, lowest_bit
+from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
 from kml_envs.lfs.placement import block_age, note_collected, relocation_log, user_log
 from kml_envs.lfs.policies import select_victim
@@ -18,7 +18,6 @@ from kml_envs.lfs.section_index import add_section, first_section, remove_sectio
 from kml_envs.lfs.state import (
     AGE_BUCKETS,
     LATENCY_BUCKETS,
-    LfsState,
     SegmentState,
     block_shift,
     blocks,
@@ -72,7 +71,7 @@ def advance_rows(volumes: Any, rows: Any, until: Any, ask: Any) -> None:
 
 
 @compiled
-def advance(volume: Any, until: int, ask: bool) -> None:
+def advance(volume: Record, until: int, ask: bool) -> None:
     """Let the user write until a decision is needed or the count of user writes is reached.
 
     The first writes fill the volume, block by block in address order; then the workload begins.
@@ -106,13 +105,13 @@ def advance(volume: Any, until: int, ask: bool) -> None:
 
 
 @compiled
-def is_critical(volume: Any) -> bool:
+def is_critical(volume: Record) -> bool:
     """Whether free sections are at the reserve: emergency, only the built-in algorithm acts."""
     return volume.free_sections <= volume.settings.reserve_sections
 
 
 @compiled
-def cleaning_needed(volume: Any) -> bool:
+def cleaning_needed(volume: Record) -> bool:
     """Whether a section must be cleaned before the user may write the next block."""
     settings = volume.settings
     if settings.trigger == Trigger.GARBAGE_SHARE:
@@ -127,7 +126,7 @@ def cleaning_needed(volume: Any) -> bool:
 
 
 @compiled
-def clean(volume: Any, victim: int) -> bool:
+def clean(volume: Record, victim: int) -> bool:
     """Relocate the valid blocks of a section and free it.
 
     Args:
@@ -149,13 +148,7 @@ def clean(volume: Any, victim: int) -> bool:
     head.state = SegmentState.CLEANING
     if settings.placement == Placement.SEPBIT:
         note_collected(volume, head.log, volume.user_writes - head.opened_at)
-    source_log = np.int64(head.log)
-    for word in range(victim * slots >> 6, ((victim + 1) * slots + 63) >> 6):
-        bits = _take_valid(volume, word, victim * slots, (victim + 1) * slots)
-        while bits != 0:
-            block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
-            bits &= bits - np.uint64(1)
-            _append(volume, block, relocation_log(volume, block, source_log))
+    _relocate(volume, victim * slots, (victim + 1) * slots, np.int64(head.log))
     volume.moved += valid
     volume.written_slots += valid
     volume.cleanings += 1
@@ -172,7 +165,7 @@ def clean(volume: Any, victim: int) -> bool:
 
 
 @compiled
-def write_block(volume: Any, block: int, arrival_ns: int) -> None:
+def write_block(volume: Record, block: int, arrival_ns: int) -> None:
     """One user write: the old copy becomes invalid, the new one goes to its log.
 
     Args:
@@ -205,7 +198,7 @@ def write_block(volume: Any, block: int, arrival_ns: int) -> None:
 
 
 @compiled
-def write_checkpoint(volume: Any) -> None:
+def write_checkpoint(volume: Record) -> None:
     """Make the state durable: prefree sections become free, checkpointed counts start anew."""
     volume.checkpoints += 1
     volume.last_checkpoint = volume.user_writes
@@ -218,7 +211,7 @@ def write_checkpoint(volume: Any) -> None:
 
 
 @compiled
-def checkpointed_valid(volume: Any, segment: int) -> int:
+def checkpointed_valid(volume: Record, segment: int) -> int:
     """Valid blocks of a segment at the last checkpoint; F2FS's ckpt_valid_blocks."""
     record = segments(volume)[segment]
     if record.checkpoint == volume.checkpoints + 1:
@@ -227,7 +220,7 @@ def checkpointed_valid(volume: Any, segment: int) -> int:
 
 
 @compiled
-def _take_valid(volume: Any, word: int, begin: int, end: int) -> Any:
+def _take_valid(volume: Record, word: int, begin: int, end: int) -> Any:
     # The bits of the slots begin..end - 1 in a word of the bitmap of live blocks; they are cleared there.
     bits = valid_map(volume)[word]
     if word == begin >> 6:
@@ -239,35 +232,83 @@ def _take_valid(volume: Any, word: int, begin: int, end: int) -> Any:
 
 
 @compiled
-def _append(volume: Any, block: int, log_number: int) -> None:
+def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
+    # Blocks that follow each other into the same segment are a run: what is known of it is written down once.
+    log, first, slot, limit = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
+    for word in range(begin >> 6, (end + 63) >> 6):
+        bits = _take_valid(volume, word, begin, end)
+        while bits != 0:
+            block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
+            bits &= bits - np.uint64(1)
+            target = relocation_log(volume, block, source_log)
+            if target != log or slot == limit:
+                if log >= 0:
+                    _close_run(volume, log, first, slot)
+                log = target
+                first = _next_slot(volume, log)
+                if volume.exhausted:
+                    return
+                slot, limit = first, ((first >> block_shift(volume)) + 1) << block_shift(volume)
+            owners(volume)[slot] = block
+            blocks(volume)[block].location = slot
+            slot += 1
+    if log >= 0:
+        _close_run(volume, log, first, slot)
+
+
+@compiled
+def _append(volume: Record, block: int, log_number: int) -> None:
+    slot = _next_slot(volume, log_number)
+    if volume.exhausted:
+        return
+    owners(volume)[slot] = block
+    blocks(volume)[block].location = slot
+    _close_run(volume, log_number, slot, slot + 1)
+
+
+@compiled
+def _next_slot(volume: Record, log_number: int) -> int:
     log = logs(volume)[log_number]
-    slots = slots_per_section(volume)
     if log.section < 0:
         _open_section(volume, log_number)
-        if volume.exhausted:
-            return
-    slot = log.section * slots + log.offset
-    segment = segments(volume)[slot >> block_shift(volume)]
+    return log.section * slots_per_section(volume) + log.offset
+
+
+@compiled
+def _close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
+    # The slots begin..end - 1 of one segment have been written: its counts, bitmap and mtime follow.
+    log = logs(volume)[log_number]
+    number = begin >> block_shift(volume)
+    segment = segments(volume)[number]
     head = segments(volume)[log.section * segments_per_section(volume)]
-    _note_checkpointed(volume, slot >> block_shift(volume))
+    _note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.LAST_WRITE:
         segment.mtime = volume.clock
     else:
-        segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
+        for added in range(end - begin):
+            valid = segment.valid + added
+            segment.mtime = (segment.mtime * valid + volume.clock) // (valid + 1)
     volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
-    segment.valid += 1
-    head.section_valid += 1
-    owners(volume)[slot] = block
-    valid_map(volume)[slot >> 6] |= np.uint64(1) << np.uint64(slot & 63)
-    blocks(volume)[block].location = slot
-    log.offset += 1
-    if log.offset == slots:
+    segment.valid += end - begin
+    head.section_valid += end - begin
+    _mark_valid(volume, begin, end)
+    log.offset += end - begin
+    if log.offset == slots_per_section(volume):
         _seal(volume, log.section)
         log.section = -1
 
 
 @compiled
-def _open_section(volume: Any, log_number: int) -> None:
+def _mark_valid(volume: Record, begin: int, end: int) -> None:
+    while begin < end:
+        upto = min(end, ((begin >> 6) + 1) << 6)
+        ones = ~np.uint64(0) >> np.uint64(64 - (upto - begin))
+        valid_map(volume)[begin >> 6] |= ones << np.uint64(begin & 63)
+        begin = upto
+
+
+@compiled
+def _open_section(volume: Record, log_number: int) -> None:
     section = first_section(volume, free_row(volume), 0)
     if section < 0:
         volume.exhausted = 1
@@ -287,7 +328,7 @@ def _open_section(volume: Any, log_number: int) -> None:
 
 
 @compiled
-def _seal(volume: Any, section: int) -> None:
+def _seal(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.sealed_at = volume.clock
     if head.section_valid == volume.slots_per_section:
@@ -300,7 +341,7 @@ def _seal(volume: Any, section: int) -> None:
 
 
 @compiled
-def _invalidate(volume: Any, slot: int) -> None:
+def _invalidate(volume: Record, slot: int) -> None:
     number = slot >> block_shift(volume)
     segment = segments(volume)[number]
     section = number
@@ -328,7 +369,7 @@ def _invalidate(volume: Any, slot: int) -> None:
 
 
 @compiled
-def _become_dirty(volume: Any, section: int) -> None:
+def _become_dirty(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.state = SegmentState.DIRTY
     add_section(volume, head.section_valid, section)
@@ -336,7 +377,7 @@ def _become_dirty(volume: Any, section: int) -> None:
 
 
 @compiled
-def _leave_index(volume: Any, section: int) -> None:
+def _leave_index(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     if head.state == SegmentState.DIRTY:
         remove_section(volume, head.section_valid, section)
@@ -344,7 +385,7 @@ def _leave_index(volume: Any, section: int) -> None:
 
 
 @compiled
-def _release(volume: Any, section: int) -> None:
+def _release(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.erases += 1
     if volume.settings.checkpoint_interval > 0:
@@ -355,7 +396,7 @@ def _release(volume: Any, section: int) -> None:
 
 
 @compiled
-def _make_free(volume: Any, section: int) -> None:
+def _make_free(volume: Record, section: int) -> None:
     segments(volume)[section * volume.segments_per_section].state = SegmentState.FREE
     add_section(volume, free_row(volume), section)
     volume.free_sections += 1
@@ -363,7 +404,7 @@ def _make_free(volume: Any, section: int) -> None:
 
 
 @compiled
-def _note_checkpointed(volume: Any, segment: int) -> None:
+def _note_checkpointed(volume: Record, segment: int) -> None:
     # The count at the last checkpoint is written down lazily, when it changes for the first time after it.
     record = segments(volume)[segment]
     current = volume.checkpoints + 1
@@ -373,7 +414,7 @@ def _note_checkpointed(volume: Any, segment: int) -> None:
 
 
 @compiled
-def _account_time(volume: Any, arrival_ns: int) -> None:
+def _account_time(volume: Record, arrival_ns: int) -> None:
     settings = volume.settings
     arrival = arrival_ns if arrival_ns >= 0 else volume.completed_ns
     begin = max(arrival, volume.busy_until_ns)
@@ -396,7 +437,7 @@ def latency_bucket(latency_ns: int) -> int:
 
 
 @compiled
-def _format(volume: Any, seed: Any) -> None:
+def _format(volume: Record, seed: Any) -> None:
     volume.random = seed
     volume.victim = NO_VICTIM
     volume.lifetime_threshold = np.inf
