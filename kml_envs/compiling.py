@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
-from numba import types
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.core import cgutils
 from numba.core import config as numba_config
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 Record: TypeAlias = Any
 """A numba record, such as one simulated volume: what its fields are stands beside its dtype."""
@@ -57,6 +60,108 @@ def pointer_at(typing_context: Any, address: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
     return types.voidptr(types.uint64), generate
+
+
+def array_of(field: str, dtype: Any) -> Callable[[Record], Any]:
+    """Make the accessor of an array whose address stands in a field of a record.
+
+    The array that the accessor returns has no length: index it, never slice it. So an index needs no test for
+    counting from the end. Fields read this way are marked as constant, which lets LLVM keep the address in a
+    register across the stores between two accesses; only addresses that never change may be read so.
+
+    Args:
+        field: Name of the uint64 field that holds the address.
+        dtype: What the array holds.
+
+    Returns:
+        A function of the record, for use in compiled functions only.
+    """
+    item = from_dtype(dtype)
+
+    def accessor(typing_context: Any, record: Any) -> Any:
+        array_type = types.Array(item, 1, "C")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address = load_constant_field(builder, arguments[0], record.offset(field))
+            array = make_array(array_type)(context, builder)
+            word = context.get_value_type(types.intp)
+            size = context.get_abi_sizeof(context.get_data_type(item))
+            populate_array(
+                array,
+                data=builder.inttoptr(address, array.data.type),
+                shape=(word(0),),
+                strides=(word(size),),
+                itemsize=word(size),
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return array_type(record), generate
+
+    accessor.__name__ = field
+    return cast(Callable[[Record], Any], intrinsic(accessor))
+
+
+def constant_of(field: str) -> Callable[[Record], int]:
+    """Make the accessor of an int64 field of a record that never changes once the record is in use."""
+
+    def accessor(typing_context: Any, record: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return load_constant_field(builder, arguments[0], record.offset(field))
+
+        return types.int64(record), generate
+
+    accessor.__name__ = field
+    return cast(Callable[[Record], int], intrinsic(accessor))
+
+
+def load_constant_field(builder: Any, record: Any, offset: int) -> Any:
+    """Emit the load of a 64-bit field that does not change: LLVM may do it once instead of after every store."""
+    pointer = cgutils.pointer_add(builder, record, ir.IntType(64)(offset), ir.IntType(64).as_pointer())
+    loaded = builder.load(pointer)
+    loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return loaded
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest_bit(typing_context: Any, word: Any) -> Any:
+    """Position of the lowest set bit of a 64-bit word; 64 for zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], cgutils.false_bit)
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def highest_bit(typing_context: Any, word: Any) -> Any:
+    """Position of the highest set bit of a 64-bit word, which is its log2 rounded down; -1 for zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], cgutils.false_bit)
+        return builder.sub(zeros.type(63), zeros)
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_of_float(typing_context: Any, number: Any) -> Any:
+    """The 64 bits of a float64 as uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.uint64(types.float64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(typing_context: Any, bits: Any) -> Any:
+    """The float64 with the given 64 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.uint64), generate
 
 
 @functools.cache

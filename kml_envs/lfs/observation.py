@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from kml_envs.compiling import Record, compiled
-from kml_envs.lfs.config import CleaningPolicy
-from kml_envs.lfs.policies import section_mtime, victim_cost
-from kml_envs.lfs.section_index import first_section
-from kml_envs.lfs.state import AGE_BUCKETS, HISTORY, dirty_row, history, overwrite_ages, population, segments
+from kml_envs.compiling import Record, compiled, lowest_bit
+from kml_envs.lfs.score import dirty_word, log2, section_mtime
+from kml_envs.lfs.section_index import fewest_valid, first_section
+from kml_envs.lfs.state import (
+    AGE_BUCKETS,
+    HISTORY,
+    dirty_row,
+    history,
+    overwrite_ages,
+    population,
+    segments,
+    segments_per_section,
+    slots_per_section,
+)
 
 UTILISATION_BINS = 10
 CONTEXT_FEATURES = (
@@ -54,10 +63,13 @@ def observe_context(volume: Record, out: Record) -> None:
     settings = volume.settings
     span = 2 * settings.trigger_sections - settings.reserve_sections
     out[0] = min(max((volume.free_sections - settings.reserve_sections) / span, 0.0), 1.0)
-    out[1] = min(np.log2(1.0 + volume.recent_moved) / 4.0, 1.0)
+    out[1] = min(log2(1.0 + volume.recent_moved) / 4.0, 1.0)
     out[2] = volume.recent_victim
     ages = overwrite_ages(volume)
-    total = max(ages.sum(), np.int64(1))
+    total = np.int64(0)
+    for bucket in range(AGE_BUCKETS):
+        total += ages[bucket]
+    total = max(total, 1)
     for bucket in range(AGE_BUCKETS):
         out[3 + bucket] = ages[bucket] / total
     _observe_utilisation(volume, out[3 + AGE_BUCKETS :])
@@ -94,18 +106,23 @@ def choose_candidates(volume: Record, candidates: Record, keys: Record) -> None:
         keys: (CANDIDATES,) float64, scratch.
     """
     candidates[:] = -1
-    fewest, benefit = candidates[:FEWEST_VALID], candidates[FEWEST_VALID : FEWEST_VALID + BEST_BENEFIT]
     keys[:] = np.inf
-    oldest = candidates[FEWEST_VALID + BEST_BENEFIT :]
-    row = dirty_row(volume)
-    section = first_section(volume, row, 0)
-    while section >= 0:
-        head = segments(volume)[section * volume.segments_per_section]
-        _keep_lowest(fewest, keys[:FEWEST_VALID], section, float(head.section_valid))
-        cost = victim_cost(volume, section, CleaningPolicy.COST_BENEFIT, 0)
-        _keep_lowest(benefit, keys[FEWEST_VALID : FEWEST_VALID + BEST_BENEFIT], section, cost)
-        _keep_lowest(oldest, keys[FEWEST_VALID + BEST_BENEFIT :], section, float(head.sealed_at))
-        section = first_section(volume, row, section + 1)
+    _fewest_valid_sections(volume, candidates[:FEWEST_VALID])
+    best_benefit, best_keys = candidates[FEWEST_VALID:-OLDEST], keys[FEWEST_VALID:-OLDEST]
+    oldest, oldest_keys = candidates[-OLDEST:], keys[-OLDEST:]
+    slots = slots_per_section(volume)
+    for step in range(volume.word_count):
+        first, bits = dirty_word(volume, step, 0)
+        while bits != 0:
+            section = first + lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            head = segments(volume)[section * segments_per_section(volume)]
+            age = volume.clock - section_mtime(volume, section)
+            cost = (head.section_valid - slots) * age / (slots + head.section_valid)
+            if cost < best_keys[-1]:
+                _keep_lowest(best_benefit, best_keys, section, cost)
+            if head.sealed_at < oldest_keys[-1]:
+                _keep_lowest(oldest, oldest_keys, section, float(head.sealed_at))
     _put_first(candidates, volume.suggestion)
     _drop_repeats(candidates)
 
@@ -129,12 +146,12 @@ def observe_candidate(volume: Record, section: int, out: Record) -> None:
     open_age = now - head.opened_at
     out[0] = 1.0
     out[1] = share
-    out[2] = min(np.log2(1.0 + 16.0 * age / count) / 8.0, 1.0)
-    out[3] = min(np.log2(1.0 + (now - head.last_invalidation) / slots) / 8.0, 1.0)
-    out[4] = min(np.log2(1.0 + 16.0 * open_age / count) / 8.0, 1.0)
+    out[2] = min(log2(1.0 + 16.0 * age / count) / 8.0, 1.0)
+    out[3] = min(log2(1.0 + (now - head.last_invalidation) / slots) / 8.0, 1.0)
+    out[4] = min(log2(1.0 + 16.0 * open_age / count) / 8.0, 1.0)
     out[5] = float(head.relocated)
-    out[6] = min(np.log2(1.0 + 16.0 * age * (1.0 - share) / (1.0 + share) / count) / 8.0, 1.0)
-    out[7] = min(np.log2(1.0 + (1.0 - share) * count / max(open_age, 1)) / 6.0, 1.0)
+    out[6] = min(log2(1.0 + 16.0 * age * (1.0 - share) / (1.0 + share) / count) / 8.0, 1.0)
+    out[7] = min(log2(1.0 + (1.0 - share) * count / max(open_age, 1)) / 6.0, 1.0)
 
 
 @compiled
@@ -149,11 +166,24 @@ def _observe_utilisation(volume: Record, out: Record) -> None:
 
 
 @compiled
+def _fewest_valid_sections(volume: Record, kept: Record) -> None:
+    found = 0
+    row = max(fewest_valid(volume), 0)
+    while found < kept.size and row < slots_per_section(volume):
+        section = np.int64(-1)
+        if population(volume)[row] > 0:
+            section = first_section(volume, row, 0)
+        while section >= 0 and found < kept.size:
+            kept[found] = section
+            found += 1
+            section = first_section(volume, row, section + 1)
+        row += 1
+
+
+@compiled
 def _keep_lowest(kept: Record, keys: Record, section: int, key: float) -> None:
-    # Insertion into a short sorted list; most sections fail the first comparison.
+    # Insertion into a short sorted list.
     position = kept.size - 1
-    if key >= keys[position]:
-        return
     while position > 0 and key < keys[position - 1]:
         kept[position] = kept[position - 1]
         keys[position] = keys[position - 1]

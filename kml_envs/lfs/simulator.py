@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import compiled
+from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
 from kml_envs.lfs.placement import block_age, note_collected, relocation_log, user_log
 from kml_envs.lfs.policies import select_victim
@@ -18,8 +18,8 @@ from kml_envs.lfs.section_index import add_section, first_section, remove_sectio
 from kml_envs.lfs.state import (
     AGE_BUCKETS,
     LATENCY_BUCKETS,
-    LfsState,
     SegmentState,
+    block_shift,
     blocks,
     deaths,
     dirty_row,
@@ -31,6 +31,9 @@ from kml_envs.lfs.state import (
     population,
     prefree_row,
     segments,
+    segments_per_section,
+    slots_per_section,
+    valid_map,
 )
 from kml_envs.workloads.source import next_block, writes_until_overwrite
 
@@ -50,11 +53,14 @@ def format_rows(volumes: Any, rows: Any, seeds: Any) -> None:
         _format(volumes[rows[position]], seeds[position])
 
 
-@compiled
-def fill_rows(volumes: Any, rows: Any) -> None:
-    """Write every logical block of the given instances once, in address order."""
-    for row in rows:
-        _fill(volumes[row])
+def fill_rows(volumes: NDArray[np.void], rows: NDArray[np.int64]) -> None:
+    """Write every logical block of the given instances once, in address order.
+
+    Args:
+        volumes: (N,) VOLUME.
+        rows: (R,) int64 instances.
+    """
+    advance_rows(volumes, rows, volumes["block_count"], np.zeros(volumes.size, np.bool_))
 
 
 @compiled
@@ -65,18 +71,10 @@ def advance_rows(volumes: Any, rows: Any, until: Any, ask: Any) -> None:
 
 
 @compiled
-def _fill(volume: Any) -> None:
-    for block in range(volume.block_count):
-        if volume.exhausted:
-            return
-        while cleaning_needed(volume) and clean(volume, select_victim(volume, volume.settings.policy)):
-            pass
-        write_block(volume, block, -1)
-
-
-@compiled
-def advance(volume: Any, until: int, ask: bool) -> None:
+def advance(volume: Record, until: int, ask: bool) -> None:
     """Let the user write until a decision is needed or the count of user writes is reached.
+
+    The first writes fill the volume, block by block in address order; then the workload begins.
 
     Args:
         volume: The VOLUME record.
@@ -96,20 +94,23 @@ def advance(volume: Any, until: int, ask: bool) -> None:
             policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
             if clean(volume, select_victim(volume, policy)):
                 continue
-        block = next_block(source)
-        if volume.knows_deaths:
-            deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
-        write_block(volume, block, source.arrival_ns)
+        block, arrival_ns = volume.user_writes, np.int64(-1)
+        if block >= volume.block_count:
+            block = next_block(source)
+            arrival_ns = source.arrival_ns
+            if volume.knows_deaths:
+                deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
+        write_block(volume, block, arrival_ns)
 
 
 @compiled
-def is_critical(volume: Any) -> bool:
+def is_critical(volume: Record) -> bool:
     """Whether free sections are at the reserve: emergency, only the built-in algorithm acts."""
     return volume.free_sections <= volume.settings.reserve_sections
 
 
 @compiled
-def cleaning_needed(volume: Any) -> bool:
+def cleaning_needed(volume: Record) -> bool:
     """Whether a section must be cleaned before the user may write the next block."""
     settings = volume.settings
     if settings.trigger == Trigger.GARBAGE_SHARE:
@@ -124,7 +125,7 @@ def cleaning_needed(volume: Any) -> bool:
 
 
 @compiled
-def clean(volume: Any, victim: int) -> bool:
+def clean(volume: Record, victim: int) -> bool:
     """Relocate the valid blocks of a section and free it.
 
     Args:
@@ -139,22 +140,18 @@ def clean(volume: Any, victim: int) -> bool:
     volume.victim = victim
     if victim < 0:
         return False
-    slots = volume.slots_per_section
-    head = segments(volume)[victim * volume.segments_per_section]
+    slots = slots_per_section(volume)
+    head = segments(volume)[victim * segments_per_section(volume)]
     valid = np.int64(head.section_valid)
     _leave_index(volume, victim)
     head.state = SegmentState.CLEANING
     if settings.placement == Placement.SEPBIT:
         note_collected(volume, head.log, volume.user_writes - head.opened_at)
-    source_log = np.int64(head.log)
-    for slot in range(victim * slots, (victim + 1) * slots):
-        block = owners(volume)[slot]
-        if block >= 0 and blocks(volume)[block].location == slot:
-            _append(volume, block, relocation_log(volume, block, source_log))
+    _relocate(volume, victim * slots, (victim + 1) * slots, np.int64(head.log))
     volume.moved += valid
-    volume.valid_blocks -= valid
+    volume.written_slots += valid
     volume.cleanings += 1
-    for segment in range(victim * volume.segments_per_section, (victim + 1) * volume.segments_per_section):
+    for segment in range(victim * segments_per_section(volume), (victim + 1) * segments_per_section(volume)):
         _note_checkpointed(volume, segment)
         segments(volume)[segment].valid = 0
     head.section_valid = 0
@@ -167,7 +164,7 @@ def clean(volume: Any, victim: int) -> bool:
 
 
 @compiled
-def write_block(volume: Any, block: int, arrival_ns: int) -> None:
+def write_block(volume: Record, block: int, arrival_ns: int) -> None:
     """One user write: the old copy becomes invalid, the new one goes to its log.
 
     Args:
@@ -183,9 +180,12 @@ def write_block(volume: Any, block: int, arrival_ns: int) -> None:
     location = np.int64(record.location)
     log = user_log(volume, block, location)
     if location >= 0:
-        bucket = _log2(block_age(volume, block) + 1)
+        bucket = highest_bit(np.uint64(block_age(volume, block) + 1))
         overwrite_ages(volume)[min(max(bucket - volume.age_shift, 0), AGE_BUCKETS - 1)] += 1
         _invalidate(volume, location)
+    else:
+        volume.valid_blocks += 1
+    volume.written_slots += 1
     record.written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
     _append(volume, block, log)
     volume.user_writes += 1
@@ -197,7 +197,7 @@ def write_block(volume: Any, block: int, arrival_ns: int) -> None:
 
 
 @compiled
-def write_checkpoint(volume: Any) -> None:
+def write_checkpoint(volume: Record) -> None:
     """Make the state durable: prefree sections become free, checkpointed counts start anew."""
     volume.checkpoints += 1
     volume.last_checkpoint = volume.user_writes
@@ -210,7 +210,7 @@ def write_checkpoint(volume: Any) -> None:
 
 
 @compiled
-def checkpointed_valid(volume: Any, segment: int) -> int:
+def checkpointed_valid(volume: Record, segment: int) -> int:
     """Valid blocks of a segment at the last checkpoint; F2FS's ckpt_valid_blocks."""
     record = segments(volume)[segment]
     if record.checkpoint == volume.checkpoints + 1:
@@ -219,37 +219,95 @@ def checkpointed_valid(volume: Any, segment: int) -> int:
 
 
 @compiled
-def _append(volume: Any, block: int, log_number: int) -> None:
+def _take_valid(volume: Record, word: int, begin: int, end: int) -> Any:
+    # The bits of the slots begin..end - 1 in a word of the bitmap of live blocks; they are cleared there.
+    bits = valid_map(volume)[word]
+    if word == begin >> 6:
+        bits &= ~np.uint64(0) << np.uint64(begin & 63)
+    if word == end >> 6:
+        bits &= ~(~np.uint64(0) << np.uint64(end & 63))
+    valid_map(volume)[word] ^= bits
+    return bits
+
+
+@compiled
+def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
+    # Blocks that follow each other into the same segment are a run: what is known of it is written down once.
+    log, first, slot, limit = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
+    for word in range(begin >> 6, (end + 63) >> 6):
+        bits = _take_valid(volume, word, begin, end)
+        while bits != 0:
+            block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
+            bits &= bits - np.uint64(1)
+            target = relocation_log(volume, block, source_log)
+            if target != log or slot == limit:
+                if log >= 0:
+                    _close_run(volume, log, first, slot)
+                log = target
+                first = _next_slot(volume, log)
+                if volume.exhausted:
+                    return
+                slot, limit = first, ((first >> block_shift(volume)) + 1) << block_shift(volume)
+            owners(volume)[slot] = block
+            blocks(volume)[block].location = slot
+            slot += 1
+    if log >= 0:
+        _close_run(volume, log, first, slot)
+
+
+@compiled
+def _append(volume: Record, block: int, log_number: int) -> None:
+    slot = _next_slot(volume, log_number)
+    if volume.exhausted:
+        return
+    owners(volume)[slot] = block
+    blocks(volume)[block].location = slot
+    _close_run(volume, log_number, slot, slot + 1)
+
+
+@compiled
+def _next_slot(volume: Record, log_number: int) -> int:
     log = logs(volume)[log_number]
-    slots = volume.slots_per_section
     if log.section < 0:
         _open_section(volume, log_number)
-        if volume.exhausted:
-            return
-    slot = log.section * slots + log.offset
-    head_segment = log.section * volume.segments_per_section
-    segment = segments(volume)[slot >> volume.block_shift]
-    head = segments(volume)[head_segment]
-    _note_checkpointed(volume, slot >> volume.block_shift)
+    return log.section * slots_per_section(volume) + log.offset
+
+
+@compiled
+def _close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
+    # The slots begin..end - 1 of one segment have been written: its counts, bitmap and mtime follow.
+    log = logs(volume)[log_number]
+    number = begin >> block_shift(volume)
+    segment = segments(volume)[number]
+    head = segments(volume)[log.section * segments_per_section(volume)]
+    _note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.LAST_WRITE:
         segment.mtime = volume.clock
     else:
-        segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
+        for added in range(end - begin):
+            valid = segment.valid + added
+            segment.mtime = (segment.mtime * valid + volume.clock) // (valid + 1)
     volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
-    segment.valid += 1
-    head.section_valid += 1
-    volume.valid_blocks += 1
-    volume.written_slots += 1
-    owners(volume)[slot] = block
-    blocks(volume)[block].location = slot
-    log.offset += 1
-    if log.offset == slots:
+    segment.valid += end - begin
+    head.section_valid += end - begin
+    _mark_valid(volume, begin, end)
+    log.offset += end - begin
+    if log.offset == slots_per_section(volume):
         _seal(volume, log.section)
         log.section = -1
 
 
 @compiled
-def _open_section(volume: Any, log_number: int) -> None:
+def _mark_valid(volume: Record, begin: int, end: int) -> None:
+    while begin < end:
+        upto = min(end, ((begin >> 6) + 1) << 6)
+        ones = ~np.uint64(0) >> np.uint64(64 - (upto - begin))
+        valid_map(volume)[begin >> 6] |= ones << np.uint64(begin & 63)
+        begin = upto
+
+
+@compiled
+def _open_section(volume: Record, log_number: int) -> None:
     section = first_section(volume, free_row(volume), 0)
     if section < 0:
         volume.exhausted = 1
@@ -269,7 +327,7 @@ def _open_section(volume: Any, log_number: int) -> None:
 
 
 @compiled
-def _seal(volume: Any, section: int) -> None:
+def _seal(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.sealed_at = volume.clock
     if head.section_valid == volume.slots_per_section:
@@ -282,13 +340,14 @@ def _seal(volume: Any, section: int) -> None:
 
 
 @compiled
-def _invalidate(volume: Any, slot: int) -> None:
-    number = slot >> volume.block_shift
+def _invalidate(volume: Record, slot: int) -> None:
+    number = slot >> block_shift(volume)
     segment = segments(volume)[number]
-    section = np.int64(number)
-    if volume.segments_per_section > 1:
-        section = number // volume.segments_per_section
-    head = segments(volume)[section * volume.segments_per_section]
+    section = number
+    if segments_per_section(volume) > 1:
+        section = number // segments_per_section(volume)
+    head = segments(volume)[section * segments_per_section(volume)]
+    valid_map(volume)[slot >> 6] &= ~(np.uint64(1) << np.uint64(slot & 63))
     _note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.WEIGHTED_MEAN:
         segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
@@ -296,7 +355,6 @@ def _invalidate(volume: Any, slot: int) -> None:
     segment.valid -= 1
     head.section_valid -= 1
     head.last_invalidation = volume.user_writes
-    volume.valid_blocks -= 1
     if head.state == SegmentState.DIRTY:
         remove_section(volume, head.section_valid + 1, section)
         if head.section_valid == 0 and volume.settings.trigger != Trigger.GARBAGE_SHARE:
@@ -310,7 +368,7 @@ def _invalidate(volume: Any, slot: int) -> None:
 
 
 @compiled
-def _become_dirty(volume: Any, section: int) -> None:
+def _become_dirty(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.state = SegmentState.DIRTY
     add_section(volume, head.section_valid, section)
@@ -318,7 +376,7 @@ def _become_dirty(volume: Any, section: int) -> None:
 
 
 @compiled
-def _leave_index(volume: Any, section: int) -> None:
+def _leave_index(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     if head.state == SegmentState.DIRTY:
         remove_section(volume, head.section_valid, section)
@@ -326,7 +384,7 @@ def _leave_index(volume: Any, section: int) -> None:
 
 
 @compiled
-def _release(volume: Any, section: int) -> None:
+def _release(volume: Record, section: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.erases += 1
     if volume.settings.checkpoint_interval > 0:
@@ -337,7 +395,7 @@ def _release(volume: Any, section: int) -> None:
 
 
 @compiled
-def _make_free(volume: Any, section: int) -> None:
+def _make_free(volume: Record, section: int) -> None:
     segments(volume)[section * volume.segments_per_section].state = SegmentState.FREE
     add_section(volume, free_row(volume), section)
     volume.free_sections += 1
@@ -345,7 +403,7 @@ def _make_free(volume: Any, section: int) -> None:
 
 
 @compiled
-def _note_checkpointed(volume: Any, segment: int) -> None:
+def _note_checkpointed(volume: Record, segment: int) -> None:
     # The count at the last checkpoint is written down lazily, when it changes for the first time after it.
     record = segments(volume)[segment]
     current = volume.checkpoints + 1
@@ -355,7 +413,7 @@ def _note_checkpointed(volume: Any, segment: int) -> None:
 
 
 @compiled
-def _account_time(volume: Any, arrival_ns: int) -> None:
+def _account_time(volume: Record, arrival_ns: int) -> None:
     settings = volume.settings
     arrival = arrival_ns if arrival_ns >= 0 else volume.completed_ns
     begin = max(arrival, volume.busy_until_ns)
@@ -373,36 +431,21 @@ def latency_bucket(latency_ns: int) -> int:
     """Histogram bucket of a latency: eight buckets an octave, bucket k holds about 2**(k / 8) ns."""
     if latency_ns < 8:
         return max(latency_ns, np.int64(0))
-    exponent = _log2(latency_ns)
+    exponent = highest_bit(np.uint64(latency_ns))
     return min(exponent * 8 + ((latency_ns >> (exponent - 3)) & 7), LATENCY_BUCKETS - 1)
 
 
 @compiled
-def _log2(value: int) -> int:
-    result = np.int64(0)
-    while value >= 65536:
-        value >>= 16
-        result += 16
-    if value >= 256:
-        value >>= 8
-        result += 8
-    if value >= 16:
-        value >>= 4
-        result += 4
-    if value >= 4:
-        value >>= 2
-        result += 2
-    return result + (value >= 2)
-
-
-@compiled
-def _format(volume: Any, seed: Any) -> None:
+def _format(volume: Record, seed: Any) -> None:
     volume.random = seed
     volume.victim = NO_VICTIM
     volume.lifetime_threshold = np.inf
-    blocks(volume).location[:] = -1
-    owners(volume)[:] = -1
-    logs(volume).section[:] = -1
+    for block in range(volume.block_count):
+        blocks(volume)[block].location = -1
+    for slot in range(volume.sections * volume.slots_per_section):
+        owners(volume)[slot] = -1
+    for log in range(volume.log_count):
+        logs(volume)[log].section = -1
     for section in range(volume.sections):
         add_section(volume, free_row(volume), section)
     volume.free_sections = volume.sections

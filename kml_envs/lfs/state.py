@@ -6,10 +6,9 @@ import enum
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 from numpy.typing import NDArray
 
-from kml_envs.compiling import compiled, pointer_at
+from kml_envs.compiling import array_of, compiled, constant_of
 from kml_envs.lfs.config import LfsConfig, Placement
 from kml_envs.workloads.source import SOURCE, WorkloadTable, start_source
 
@@ -42,6 +41,7 @@ SEGMENT = np.dtype(
         ("state", np.int8),  # SegmentState
         ("log", np.int8),  # log that wrote it
         ("relocated", np.int8),  # 1: the log holds relocated blocks only
+        ("padding", np.int8, (5,)),  # up to a cache line
     ],
     align=True,
 )
@@ -99,6 +99,7 @@ VOLUME = np.dtype(
         # addresses of this instance's arrays in LfsState, of the same names
         ("blocks", np.uint64),
         ("owners", np.uint64),
+        ("valid_map", np.uint64),
         ("segments", np.uint64),
         ("logs", np.uint64),
         ("index", np.uint64),
@@ -151,6 +152,7 @@ VOLUME = np.dtype(
 ARRAYS = (
     "blocks",
     "owners",
+    "valid_map",
     "segments",
     "logs",
     "index",
@@ -176,6 +178,7 @@ class LfsState(NamedTuple):
     volumes: NDArray[np.void]  # (N,) VOLUME
     blocks: NDArray[np.void]  # (N, P) BLOCK
     owners: NDArray[np.int32]  # (N, S * blocks per segment) logical block last written to each slot
+    valid_map: NDArray[np.uint64]  # (N, ceil(S * blocks per segment / 64)) bitmap of slots with a live block
     segments: NDArray[np.void]  # (N, S) SEGMENT
     logs: NDArray[np.void]  # (N, L) LOG
     index: NDArray[np.uint64]  # (N, ceil(C / 64), R) bitmaps of sections, see section_index.py
@@ -211,6 +214,7 @@ def allocate(
         volumes=np.zeros(instances, VOLUME),
         blocks=np.zeros((instances, geometry.volume_blocks), BLOCK),
         owners=np.zeros((instances, geometry.physical_blocks), np.int32),
+        valid_map=np.zeros((instances, -(-geometry.physical_blocks // 64)), np.uint64),
         segments=np.zeros((instances, geometry.segments), SEGMENT),
         logs=np.zeros((instances, config.placement.logs), LOG),
         index=np.zeros((instances, words, rows), np.uint64),
@@ -297,91 +301,74 @@ def set_source(state: LfsState, row: int, workload: int, seed: int) -> None:
     state.volumes["source"][row] = start_source(state.table, workload, seed)[0]
 
 
-@compiled
-def blocks(volume: Any) -> Any:
-    """The BLOCK records of a volume, (P,)."""
-    return carray(pointer_at(volume.blocks), (volume.block_count,), BLOCK)
+blocks = array_of("blocks", BLOCK)
+"""The BLOCK records of a volume, (P,)."""
 
+owners = array_of("owners", np.int32)
+"""Logical block last written to each slot, (S * blocks per segment,) int32."""
 
-@compiled
-def owners(volume: Any) -> Any:
-    """Logical block last written to each slot, (S * blocks per segment,) int32."""
-    return carray(pointer_at(volume.owners), (volume.sections * volume.slots_per_section,), np.int32)
+valid_map = array_of("valid_map", np.uint64)
+"""Bitmap of the slots that hold a live block, (ceil(S * blocks per segment / 64),) uint64."""
 
+segments = array_of("segments", SEGMENT)
+"""The SEGMENT records of a volume, (S,)."""
 
-@compiled
-def segments(volume: Any) -> Any:
-    """The SEGMENT records of a volume, (S,)."""
-    return carray(pointer_at(volume.segments), (volume.segment_count,), SEGMENT)
+logs = array_of("logs", LOG)
+"""The LOG records of a volume, (L,)."""
 
+index_words = array_of("index", np.uint64)
+"""Bitmaps of the section index, (words * R,) uint64: see section_index.py."""
 
-@compiled
-def logs(volume: Any) -> Any:
-    """The LOG records of a volume, (L,)."""
-    return carray(pointer_at(volume.logs), (volume.log_count,), LOG)
+index_summary = array_of("index_summary", np.uint64)
+"""Second level of the section index, (R * groups,) uint64."""
 
+population = array_of("population", np.int32)
+"""Sections in each row of the section index, (R,) int32."""
 
-@compiled
-def index_words(volume: Any) -> Any:
-    """Bitmaps of the section index, (words, R) uint64."""
-    return carray(pointer_at(volume.index), (volume.word_count, volume.index_rows), np.uint64)
+overwrite_ages = array_of("overwrite_ages", np.int64)
+"""Overwritten blocks by age, (AGE_BUCKETS,) int64."""
 
+latencies = array_of("latencies", np.int64)
+"""User writes by latency, (LATENCY_BUCKETS,) int64."""
 
-@compiled
-def index_summary(volume: Any) -> Any:
-    """Second level of the section index, (R, groups) uint64."""
-    return carray(pointer_at(volume.index_summary), (volume.index_rows, volume.group_count), np.uint64)
+deaths = array_of("deaths", np.int64)
+"""User write that will overwrite each block, (P,) int64; only where `knows_deaths`."""
 
+rates = array_of("rates", np.float64)
+"""Write probability of each block, (P,) float64; only under the informed oracle."""
 
-@compiled
-def population(volume: Any) -> Any:
-    """Sections in each row of the section index, (R,) int32."""
-    return carray(pointer_at(volume.population), (volume.index_rows,), np.int32)
+index_rows = constant_of("index_rows")
+"""Rows of the section index."""
 
+history = array_of("history", np.float64)
+"""Blocks moved per user write between two marks, (HISTORY,) float64 ring."""
 
-@compiled
-def overwrite_ages(volume: Any) -> Any:
-    """Overwritten blocks by age, (AGE_BUCKETS,) int64."""
-    return carray(pointer_at(volume.overwrite_ages), (AGE_BUCKETS,), np.int64)
+group_count = constant_of("group_count")
+"""Words of a row of the index summary."""
 
+slots_per_section = constant_of("slots_per_section")
+"""Slots of a section."""
 
-@compiled
-def latencies(volume: Any) -> Any:
-    """User writes by latency, (LATENCY_BUCKETS,) int64."""
-    return carray(pointer_at(volume.latencies), (LATENCY_BUCKETS,), np.int64)
+segments_per_section = constant_of("segments_per_section")
+"""Segments of a section."""
 
-
-@compiled
-def deaths(volume: Any) -> Any:
-    """User write that will overwrite each block, (P,) int64; only where `knows_deaths`."""
-    return carray(pointer_at(volume.deaths), (volume.block_count,), np.int64)
-
-
-@compiled
-def rates(volume: Any) -> Any:
-    """Write probability of each block, (P,) float64; only under the informed oracle."""
-    return carray(pointer_at(volume.rates), (volume.block_count,), np.float64)
-
-
-@compiled
-def history(volume: Any) -> Any:
-    """Blocks moved per user write between two marks, (HISTORY,) float64 ring."""
-    return carray(pointer_at(volume.history), (HISTORY,), np.float64)
+block_shift = constant_of("block_shift")
+"""log2 of blocks per segment."""
 
 
 @compiled
 def dirty_row(volume: Any) -> int:
     """Row of the section index that holds all dirty sections."""
-    return volume.index_rows - 2
+    return index_rows(volume) - 2
 
 
 @compiled
 def free_row(volume: Any) -> int:
     """Row of the section index that holds the free sections."""
-    return volume.index_rows - 1
+    return index_rows(volume) - 1
 
 
 @compiled
 def prefree_row(volume: Any) -> int:
     """Row of the section index that holds the prefree sections (a full section is in no row of a valid count)."""
-    return volume.index_rows - 3
+    return index_rows(volume) - 3

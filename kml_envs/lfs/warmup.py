@@ -8,7 +8,7 @@ import numpy as np
 
 from kml_envs.lfs.config import LfsConfig
 from kml_envs.lfs.observation import mark_recent
-from kml_envs.lfs.simulator import advance_rows, fill_rows, format_rows
+from kml_envs.lfs.simulator import advance_rows, format_rows
 from kml_envs.lfs.state import LfsState, allocate, copy_row, set_source
 from kml_envs.workloads.source import WorkloadTable, bind_workloads
 from kml_envs.workloads.synthetic import Workload
@@ -62,8 +62,7 @@ class WarmVolumes:
             only = np.zeros(1, np.int64)
             format_rows(state.volumes, only, np.full(1, seed, np.uint64))
             set_source(state, 0, workload, seed)
-            fill_rows(state.volumes, only)
-            for quarter in range(4, self._quarters + 1):
+            for quarter in range(1, self._quarters + 1):
                 until = quarter * self.config.geometry.volume_blocks // 4
                 advance_rows(state.volumes, only, np.full(1, until), np.zeros(1, np.bool_))
                 mark_recent(state.volumes[0])
