@@ -12,6 +12,7 @@ import numpy as np
 
 from kml_envs.compiling import compiled
 from kml_envs.lfs.config import CleaningPolicy, Trigger
+from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around
 from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
 from kml_envs.workloads.source import random_below
@@ -83,6 +84,10 @@ def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
         return float(head.sealed_at)
     if policy == CleaningPolicy.SCORE:
         return -_score(volume, section)
+    if policy == CleaningPolicy.CLAIRVOYANT:
+        return clairvoyant_cost(volume, section)
+    if policy == CleaningPolicy.INFORMED:
+        return informed_cost(volume, section)
     utilisation = head.section_valid / slots
     age = float(volume.clock - section_mtime(volume, section))
     if policy == CleaningPolicy.COST_BENEFIT:

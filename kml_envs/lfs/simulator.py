@@ -244,7 +244,7 @@ def _append(volume: Any, block: int, log_number: int) -> None:
     blocks(volume)[block].location = slot
     log.offset += 1
     if log.offset == slots:
-        _seal(volume, log.section)
+        seal_section(volume, log.section)
         log.section = -1
 
 
@@ -269,7 +269,8 @@ def _open_section(volume: Any, log_number: int) -> None:
 
 
 @compiled
-def _seal(volume: Any, section: int) -> None:
+def seal_section(volume: Any, section: int) -> None:
+    """Close a section for writing: from now on it is full, dirty, or released where no block in it is valid."""
     head = segments(volume)[section * volume.segments_per_section]
     head.sealed_at = volume.clock
     if head.section_valid == volume.slots_per_section:
