@@ -12,6 +12,7 @@ import numpy as np
 
 from kml_envs.compiling import compiled, lowest_bit
 from kml_envs.lfs.config import CleaningPolicy, Trigger
+from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
 from kml_envs.lfs.score import best_score, dirty_word, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
 from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
@@ -84,6 +85,10 @@ def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
         if head.sealed_at > volume.clock - settings.protection:
             return np.inf
         return float(head.sealed_at)
+    if policy == CleaningPolicy.CLAIRVOYANT:
+        return clairvoyant_cost(volume, section)
+    if policy == CleaningPolicy.INFORMED:
+        return informed_cost(volume, section)
     utilisation = head.section_valid / slots
     age = float(volume.clock - section_mtime(volume, section))
     if policy == CleaningPolicy.COST_BENEFIT:

@@ -293,7 +293,7 @@ def _close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
     _mark_valid(volume, begin, end)
     log.offset += end - begin
     if log.offset == slots_per_section(volume):
-        _seal(volume, log.section)
+        seal_section(volume, log.section)
         log.section = -1
 
 
@@ -327,7 +327,8 @@ def _open_section(volume: Record, log_number: int) -> None:
 
 
 @compiled
-def _seal(volume: Record, section: int) -> None:
+def seal_section(volume: Record, section: int) -> None:
+    """Close a section for writing: from now on it is full, dirty, or released where no block in it is valid."""
     head = segments(volume)[section * volume.segments_per_section]
     head.sealed_at = volume.clock
     if head.section_valid == volume.slots_per_section:
