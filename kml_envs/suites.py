@@ -41,7 +41,7 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "shifting-hot-spots",
         "shifting-skew",
     ),
-    "synthetic-validation": ("hot-cold-0.5-0.5", "hot-cold-0.75-0.25", "zipf-0.8", "shifting-zipf"),
+    "synthetic-validation": ("hot-cold-0.6-0.4", "hot-cold-0.75-0.25", "zipf-0.8", "shifting-zipf"),
     "synthetic-held-out": ("uniform", "zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture"),
 }
 
