@@ -66,7 +66,8 @@ def _index(volume: Record, section: int, total_rate: float) -> float:
     slots = volume.slots_per_section
     share = segments(volume)[section * volume.segments_per_section].section_valid / slots
     # Rate times valid share is the sum of the rates over all slots.
-    return total_rate / slots / (1.0 - share + share * np.log(share))
+    index: float = total_rate / slots / (1.0 - share + share * np.log(share))
+    return index
 
 
 @compiled

@@ -16,7 +16,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +157,7 @@ def _run_informed(state: LfsState, end: int) -> None:
         _advance(state, min(end, int(volume["user_writes"]) + left))
 
 
-def write_probabilities(phase: Any, volume_blocks: int) -> FloatArray:
+def write_probabilities(phase: NDArray[np.void], volume_blocks: int) -> FloatArray:
     """(P,) float64: the probability that the next write of a PHASE record of a synthetic kind goes to each block."""
     ranks = np.arange(volume_blocks)
     by_rank = np.full(volume_blocks, 1.0 / volume_blocks)
