@@ -16,6 +16,7 @@ import yaml
 from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
+from agents.standardize import Standardize
 from kml_envs.errors import UserError, unknown_name
 
 FOLDER = Path(__file__).parent / "hyperparameters"
@@ -95,7 +96,7 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
 
 
 def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the arguments as written into what the constructor takes: schedules and activation functions.
+    """Turn the arguments as written into what the constructor takes: schedules, activation functions, standardizing.
 
     Raises:
         UserError: A schedule or an activation function cannot be understood.
@@ -113,12 +114,14 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
         if activation not in _ACTIVATIONS:
             raise unknown_name("activation function", activation, _ACTIVATIONS)
         policy_kwargs["activation_fn"] = _ACTIVATIONS[activation]
+    if policy_kwargs.pop("standardize", False):
+        policy_kwargs["features_extractor_class"] = Standardize
     if policy_kwargs:
         result["policy_kwargs"] = policy_kwargs
     return result
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """The value with numbers such as 1e-3, which YAML takes for text, as numbers."""
     if isinstance(value, str) and _FLOAT.fullmatch(value):
         return float(value)
