@@ -116,7 +116,7 @@ def make_model(
     given = dict(arguments)
     policy = algorithm.policy(given.pop("policy", "MlpPolicy"))
     try:
-        return algorithm.model_class(policy, env, seed=seed, device=device, verbose=0, **given)  # type: ignore[arg-type]
+        return algorithm.model_class(policy, env, seed=seed, device=device, verbose=0, **given)
     except UserError:
         raise
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:

@@ -224,7 +224,7 @@ class LogEpisodes(BaseCallback):
             if episode := info.get("episode"):
                 if self._writer is None:
                     extra = tuple(sorted(set(episode) - {"r", "l", "t"}))
-                    header = {"t_start": time.time(), "env_id": self.env_id}
+                    header: dict[str, float | str] = {"t_start": time.time(), "env_id": self.env_id}
                     self._writer = ResultsWriter(str(self.path), header=header, extra_keys=extra)
                 self._writer.write_row(episode)
         return True

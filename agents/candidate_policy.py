@@ -18,6 +18,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
@@ -146,12 +147,13 @@ class _CandidateActorCritic:
 
     def _build_mlp_extractor(self) -> None:
         check_layout(self.observation_space, self.action_space)
-        self.mlp_extractor = CandidateExtractor(**self.candidate_arguments)
-
-    def _build(self, lr_schedule: Any) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
-        self.action_net = nn.Identity()
         policy: Any = self
+        policy.mlp_extractor = CandidateExtractor(**self.candidate_arguments)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        policy: Any = self
+        policy.action_net = nn.Identity()  # the actor's latent are the logits already
         # The optimizer that was just built still holds the replaced layer's parameters.
         policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
 
@@ -224,8 +226,9 @@ def check_layout(observation_space: spaces.Space[Any], action_space: spaces.Spac
     wanted = (CONTEXT + CANDIDATES * PER_CANDIDATE,)
     if observation_space.shape != wanted or action_space != spaces.Discrete(CANDIDATES):
         raise UserError(
-            f"the candidate policy needs Discrete({CANDIDATES}) and observations of shape {wanted}, as kml/LfsVictim-v0 "
-            f"has them; this environment has {action_space} and {observation_space.shape}: choose policy 'MlpPolicy'"
+            f"the candidate policy needs Discrete({CANDIDATES}) and observations of shape {wanted}, as "
+            f"kml/LfsVictim-v0 has them; this environment has {action_space} and {observation_space.shape}: choose "
+            "policy 'MlpPolicy'"
         )
 
 

@@ -68,7 +68,7 @@ class RecordSystem(BaseCallback):
         self.logger.record("hparams", HParam(flat(self.hyperparameters), metrics), exclude=_NOT_IN_TEXT)
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
-                output.writer.add_custom_scalars(LAYOUT)  # type: ignore[no-untyped-call]
+                output.writer.add_custom_scalars(LAYOUT)
 
     def _on_step(self) -> bool:
         return True

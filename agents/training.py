@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from agents.callbacks import (
     SaveCheckpoints,
     ShowProgress,
     Stop,
-    StopRequest,
     save_model,
     stoppable,
 )
@@ -147,7 +146,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
     folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
     board = _set_logger(model, folder, plan, options)
-    say = print if options.verbose else _silent
+    say: Callable[..., None] = print if options.verbose else _silent
     say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
     say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
     evaluate = Evaluate(folder, plan.env, plan.env_kwargs, validation, **evaluate_arguments)
@@ -272,7 +271,7 @@ def _set_logger(model: BaseAlgorithm, folder: RunFolder, plan: Plan, options: Tr
     return board
 
 
-def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Any) -> None:
+def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..., None]) -> None:
     """Play the held-out workloads with the best model, and print what came of it."""
     from agents.evaluation import closing_report
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +25,7 @@ from kml_envs.errors import UserError, unknown_name
 from kml_envs.proxy import MLModelProxy
 
 NativeEnv = VectorEnv[Any, Any, Any]
+BoolArray = npt.NDArray[np.bool_]
 
 
 def make_native_vec_env(
@@ -87,7 +88,7 @@ class NativeVecEnv(VecEnv):
         Raises:
             UserError: A shard resets itself otherwise.
         """
-        self.environments = [environment.unwrapped for environment in environments]
+        self.environments: list[Any] = [environment.unwrapped for environment in environments]
         for environment in self.environments:
             if environment.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
                 raise UserError("Stable-Baselines3 needs environments with autoreset_mode='same_step'")
@@ -142,8 +143,8 @@ class NativeVecEnv(VecEnv):
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if np.count_nonzero(dones):
-            for rows, result in zip(self._slices, results, strict=True):
-                self._report_ends(rows.start, result, infos)
+            for rows, (_, _, terminated, truncated, shard_infos) in zip(self._slices, results, strict=True):
+                self._report_ends(rows.start, terminated, truncated, shard_infos, infos)
             self._returns[dones] = 0.0
             self._lengths[dones] = 0
         return _joined([result[0] for result in results]), rewards.astype(np.float32), dones, infos
@@ -155,9 +156,10 @@ class NativeVecEnv(VecEnv):
         for environment in self.environments:
             environment.close()
 
-    def action_masks(self) -> npt.NDArray[np.bool_]:
+    def action_masks(self) -> BoolArray:
         """(N, K) bool, the candidates that may be chosen now, a new array. For discrete actions only."""
-        return _joined([environment.action_masks() for environment in self.environments])
+        masks: BoolArray = _joined([environment.action_masks() for environment in self.environments])
+        return masks
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """One picture per row; None in another render mode than "rgb_array"."""
@@ -175,7 +177,7 @@ class NativeVecEnv(VecEnv):
         values = [getattr(environment, name) for environment in self.environments for _ in range(environment.num_envs)]
         return [values[row] for row in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Set an attribute of all shards: rows of a native environment have none of their own."""
         if indices is not None:
             raise NotImplementedError("the rows of a native environment share their attributes: leave indices out")
@@ -201,15 +203,21 @@ class NativeVecEnv(VecEnv):
         """Whether each row does what the wrapper does: it reports its episodes as `Monitor`, and nothing else."""
         return [issubclass(wrapper_class, Monitor)] * len(list(self._get_indices(indices)))
 
-    def _each(self, call: Any) -> list[Any]:
+    def _each(self, call: Callable[[Any, slice], Any]) -> list[Any]:
         """Call with every shard and its rows, in parallel where there are threads."""
         if self._pool is None:
             return [call(*pair) for pair in zip(self.environments, self._slices, strict=True)]
         return list(self._pool.map(call, self.environments, self._slices))
 
-    def _report_ends(self, first_row: int, result: Any, infos: list[dict[str, Any]]) -> None:
+    def _report_ends(
+        self,
+        first_row: int,
+        terminated: BoolArray,
+        truncated: BoolArray,
+        shard_infos: dict[str, Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
         """Fill the infos of the rows of one shard whose episodes have ended."""
-        _, _, terminated, truncated, shard_infos = result
         ended = np.flatnonzero(terminated | truncated)
         if not ended.size:
             return
