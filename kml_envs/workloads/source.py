@@ -24,9 +24,7 @@ PHASE = np.dtype(
         ("hot_writes", np.float64),  # share of writes to hot blocks
         ("hot_blocks", np.int64),  # number of hot blocks
         ("theta", np.float64),
-        ("integral_first", np.float64),  # rejection-inversion constants, see _zipf_constants
-        ("integral_last", np.float64),
-        ("squeeze", np.float64),
+        ("alias_start", np.int64),  # ZIPF: into the alias table
         ("multiplier", np.int64),  # coprime to the volume: scatters ranks over addresses
         ("shift", np.int64),  # blocks
         ("trace_start", np.int64),  # into the trace arrays
@@ -51,9 +49,14 @@ SOURCE = np.dtype(
         ("trace_blocks", np.uint64),
         ("trace_ns", np.uint64),
         ("trace_gaps", np.uint64),
+        ("alias", np.uint64),
     ],
     align=True,
 )
+
+
+ALIAS = np.dtype([("keep", np.uint32), ("other", np.int32)], align=True)
+"""A column of an alias table: its own rank is kept with probability keep / 2**32, else the other one is drawn."""
 
 
 class WorkloadTable(NamedTuple):
@@ -70,6 +73,7 @@ class WorkloadTable(NamedTuple):
     trace_blocks: NDArray[np.int32]  # (all trace writes,) block addresses
     trace_ns: NDArray[np.int64]  # (all trace writes,) arrival times
     trace_gaps: NDArray[np.int64]  # (all trace writes,) writes until the block is written again
+    alias: NDArray[np.void]  # (volume blocks of every Zipf law,) ALIAS
 
 
 def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> WorkloadTable:
@@ -87,6 +91,7 @@ def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> Workloa
     blocks: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
     times: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     gaps: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    laws: dict[float, int] = {}
     position = 0
     for workload in workloads:
         first_phase.append(len(rows))
@@ -97,7 +102,10 @@ def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> Workloa
             times.append(fitted.time_us * 1000)
             gaps.append(overwrite_gaps(fitted.blocks))
             length = fitted.blocks.size
-        rows.extend(_phase_row(phase, volume_blocks, position, length) for phase in workload.phases)
+        for phase in workload.phases:
+            if phase.kind is PhaseKind.ZIPF:
+                laws.setdefault(phase.theta, len(laws) * volume_blocks)
+            rows.append(_phase_row(phase, volume_blocks, laws.get(phase.theta, 0), position, length))
         position += length
     return WorkloadTable(
         volume_blocks=volume_blocks,
@@ -108,25 +116,7 @@ def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> Workloa
         trace_blocks=np.concatenate(blocks),
         trace_ns=np.concatenate(times),
         trace_gaps=np.concatenate(gaps),
-    )
-
-
-def recorded_table(blocks: NDArray[np.int32], volume_blocks: int) -> WorkloadTable:
-    """Lay out one workload that is exactly these writes, in a closed loop, with their addresses as they are.
-
-    Args:
-        blocks: (W,) int32 block addresses in the order of the writes.
-        volume_blocks: Number of blocks of the volume.
-    """
-    return WorkloadTable(
-        volume_blocks=volume_blocks,
-        phases=np.array([_phase_row(Phase(PhaseKind.TRACE), volume_blocks, 0, blocks.size)], PHASE),
-        first_phase=np.zeros(1, np.int32),
-        phase_count=np.ones(1, np.int32),
-        interval_ns=np.zeros(1, np.int64),
-        trace_blocks=blocks,
-        trace_ns=np.full(blocks.size, -1, np.int64),
-        trace_gaps=overwrite_gaps(blocks),
+        alias=np.concatenate([np.zeros(0, ALIAS), *(zipf_table(theta, volume_blocks) for theta in laws)]),
     )
 
 
@@ -147,7 +137,7 @@ def start_source(table: WorkloadTable, workload: int, seed: int) -> NDArray[np.v
     source["phase_count"] = table.phase_count[workload]
     source["interval_ns"] = table.interval_ns[workload]
     source["volume_blocks"] = table.volume_blocks
-    for name in ("phases", "trace_blocks", "trace_ns", "trace_gaps"):
+    for name in ("phases", "trace_blocks", "trace_ns", "trace_gaps", "alias"):
         source[name] = getattr(table, name).ctypes.data
     _open_source(source, np.uint64(seed))
     return source
@@ -234,56 +224,16 @@ def next_block(source: Any) -> int:
 
 
 @compiled
-def write_probability(phase: Any, block: int, volume_blocks: int, inverse_multiplier: int) -> float:
-    """The probability that a phase's next write goes to a block; what the informed oracle may know.
-
-    Args:
-        phase: A PHASE record of a synthetic kind.
-        block: The block address.
-        volume_blocks: Number of blocks of the volume.
-        inverse_multiplier: Inverse of the phase's multiplier modulo volume_blocks.
-
-    Returns:
-        The probability; up to a constant factor for Zipf.
-    """
-    if phase.kind == PhaseKind.HOT_COLD:
-        rank = (block - phase.shift) % volume_blocks * inverse_multiplier % volume_blocks
-        if rank < phase.hot_blocks:
-            return phase.hot_writes / phase.hot_blocks
-        return (1.0 - phase.hot_writes) / (volume_blocks - phase.hot_blocks)
-    if phase.kind == PhaseKind.ZIPF:
-        rank = (block - phase.shift) % volume_blocks * inverse_multiplier % volume_blocks
-        return (rank + 1.0) ** -phase.theta
-    return 1.0 / volume_blocks
-
-
-@compiled
 def _draw_rank(source: Any, phase: Any, volume_blocks: int) -> int:
     if phase.kind == PhaseKind.HOT_COLD:
         if random_unit(source) < phase.hot_writes:
             return random_below(source, phase.hot_blocks)
         return phase.hot_blocks + random_below(source, volume_blocks - phase.hot_blocks)
-    # Rejection-inversion of Hoermann and Derflinger (1996): exact, no table, any exponent.
-    while True:
-        drawn = phase.integral_last + random_unit(source) * (phase.integral_first - phase.integral_last)
-        x = _integral_inverse(drawn, phase.theta)
-        rank = min(max(np.int64(x + 0.5), np.int64(1)), np.int64(volume_blocks))
-        if rank - x <= phase.squeeze or drawn >= _integral(rank + 0.5, phase.theta) - rank**-phase.theta:
-            return rank - 1
-
-
-@compiled
-def _integral(x: float, theta: float) -> float:
-    if theta == 1.0:
-        return np.log(x)
-    return (x ** (1.0 - theta) - 1.0) / (1.0 - theta)
-
-
-@compiled
-def _integral_inverse(y: float, theta: float) -> float:
-    if theta == 1.0:
-        return np.exp(y)
-    return max(1.0 + y * (1.0 - theta), 1e-300) ** (1.0 / (1.0 - theta))
+    # Walker's alias method (1977): a column, then one of its two ranks, from one random word.
+    drawn = next_random(source)
+    column = np.int64(((drawn >> np.uint64(32)) * np.uint64(volume_blocks)) >> np.uint64(32))
+    entry = carray(pointer_at(source.alias), (1,), ALIAS)[phase.alias_start + column]
+    return column if (drawn & np.uint64(0xFFFFFFFF)) < entry.keep else np.int64(entry.other)
 
 
 @compiled
@@ -339,17 +289,16 @@ def writes_until_overwrite(source: Any) -> int:
     return carray(pointer_at(source.trace_gaps), (1,), np.int64)[index]
 
 
-def _phase_row(phase: Phase, volume_blocks: int, trace_start: int, trace_length: int) -> tuple[Any, ...]:
-    first, last, squeeze = _zipf_constants(phase.theta, volume_blocks) if phase.kind is PhaseKind.ZIPF else (0, 0, 0)
+def _phase_row(
+    phase: Phase, volume_blocks: int, alias_start: int, trace_start: int, trace_length: int
+) -> tuple[Any, ...]:
     return (
         phase.kind,
         max(1, round(phase.volumes * volume_blocks)),
         phase.hot_writes,
         min(max(1, round(phase.hot_blocks * volume_blocks)), volume_blocks - 1),
         phase.theta,
-        first,
-        last,
-        squeeze,
+        alias_start,
         scatter_multiplier(volume_blocks),
         round(phase.shift * volume_blocks),
         trace_start,
@@ -365,7 +314,40 @@ def scatter_multiplier(volume_blocks: int) -> int:
     return multiplier
 
 
-def _zipf_constants(theta: float, count: int) -> tuple[float, float, float]:
-    integral, inverse = _integral.py_func, _integral_inverse.py_func  # type: ignore[attr-defined]
-    squeeze = 2.0 - inverse(integral(2.5, theta) - 2.0**-theta, theta)
-    return integral(1.5, theta) - 1.0, integral(count + 0.5, theta), squeeze
+def zipf_table(theta: float, count: int) -> NDArray[np.void]:
+    """Build the alias table of a Zipf law, P(rank k) proportional to (k + 1)**-theta.
+
+    Args:
+        theta: Exponent.
+        count: Number of ranks.
+
+    Returns:
+        (count,) ALIAS; probabilities are exact to 2**-32 of a column.
+    """
+    share = np.arange(1.0, count + 1.0) ** -theta
+    share *= count / share.sum()
+    table = np.empty(count, ALIAS)
+    _build_alias(share, table)
+    return table
+
+
+@compiled
+def _build_alias(share: Any, table: Any) -> None:
+    # Vose (1991). Shares fall with the rank, so the columns that need filling are at the end: two cursors suffice.
+    rich, poor = 0, share.size - 1
+    while rich < poor:
+        if share[poor] >= 1.0:
+            break
+        table[poor].keep = np.uint32(min(share[poor] * 4294967296.0, 4294967295.0))
+        table[poor].other = rich
+        share[rich] -= 1.0 - share[poor]
+        poor -= 1
+        # A rich column that has become poor is filled by the next one, as if it stood at the end.
+        while rich < poor and share[rich] < 1.0:
+            table[rich].keep = np.uint32(min(max(share[rich], 0.0) * 4294967296.0, 4294967295.0))
+            table[rich].other = rich + 1
+            share[rich + 1] -= 1.0 - share[rich]
+            rich += 1
+    for column in range(rich, poor + 1):
+        table[column].keep = np.uint32(4294967295)
+        table[column].other = column
