@@ -12,7 +12,8 @@ import numpy as np
 
 from kml_envs.compiling import compiled
 from kml_envs.lfs.config import Placement
-from kml_envs.lfs.state import blocks, deaths, rates, segments
+from kml_envs.lfs.foresight import class_by_rate, class_by_remaining_life
+from kml_envs.lfs.state import blocks, segments
 
 LIFETIME_SAMPLES = 16
 
@@ -54,8 +55,8 @@ def user_log(volume: Any, block: int, location: int) -> int:
     if placement == Placement.SEPBIT:
         return 0 if location >= 0 and block_age(volume, block) < volume.lifetime_threshold else 1
     if placement == Placement.CLAIRVOYANT:
-        return _class_of_remaining_life(volume, block)
-    return _class_of_rate(volume, block)
+        return class_by_remaining_life(volume, block)
+    return class_by_rate(volume, block)
 
 
 @compiled
@@ -90,8 +91,8 @@ def relocation_log(volume: Any, block: int, source_log: int) -> int:
     if placement == Placement.SEPBIT:
         return _sepbit_relocation_log(volume, block, source_log)
     if placement == Placement.CLAIRVOYANT:
-        return _class_of_remaining_life(volume, block)
-    return _class_of_rate(volume, block)
+        return class_by_remaining_life(volume, block)
+    return class_by_rate(volume, block)
 
 
 @compiled
@@ -128,29 +129,3 @@ def _sepbit_relocation_log(volume: Any, block: int, source_log: int) -> int:
     if age < 4.0 * threshold:
         return 3
     return 4 if age < 16.0 * threshold else 5
-
-
-@compiled
-def _class_of_remaining_life(volume: Any, block: int) -> int:
-    # Boundaries double per class from half a section on: near deaths need fine classes, far ones coarse.
-    remaining = deaths(volume)[block] - volume.user_writes
-    bound = volume.slots_per_section // 2
-    log = 0
-    last = volume.settings.logs - 1
-    while log < last and remaining > bound:
-        log += 1
-        bound *= 4
-    return log
-
-
-@compiled
-def _class_of_rate(volume: Any, block: int) -> int:
-    # Expected lifetime is 1 / rate: the same boundaries as for known lifetimes.
-    expected = 1.0 / max(rates(volume)[block], 1e-300)
-    bound = float(volume.block_count) / 16.0
-    log = 0
-    last = volume.settings.logs - 1
-    while log < last and expected > bound:
-        log += 1
-        bound *= 4.0
-    return log

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kml_envs.compiling import compiled
+from kml_envs.compiling import compiled, lowest_bit
 from kml_envs.lfs.config import CleaningPolicy, Trigger
+from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
+from kml_envs.lfs.score import best_score, dirty_word, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
 from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
 from kml_envs.workloads.source import random_below
@@ -44,6 +46,8 @@ def select_victim(volume: Any, policy: int) -> int:
     start = np.int64(volume.scan_start)
     if policy == CleaningPolicy.GREEDY:
         victim = first_section_around(volume, fewest, start)
+    elif policy == CleaningPolicy.SCORE:
+        victim = best_score(volume, start)
     elif policy == CleaningPolicy.ATGC:
         victim = _age_threshold_victim(volume, start)
     elif policy == CleaningPolicy.WINDOWED_GREEDY:
@@ -67,7 +71,7 @@ def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
     Returns:
         The cost; infinite for a protected section. Sources: COST_BENEFIT Rosenblum and Ousterhout 1991 eq. 2,
         ENVY Wu and Zwaenepoel 1994, SQRT the SepBIT artefact, F2FS fs/f2fs/gc.c get_cb_cost, FIFO nilfs-utils
-        cleanerd (timestamp policy), CAT Chiang and Chang 1999, SCORE this project's linear score.
+        cleanerd (timestamp policy), CAT Chiang and Chang 1999.
     """
     settings = volume.settings
     head = segments(volume)[section * volume.segments_per_section]
@@ -81,8 +85,10 @@ def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
         if head.sealed_at > volume.clock - settings.protection:
             return np.inf
         return float(head.sealed_at)
-    if policy == CleaningPolicy.SCORE:
-        return -_score(volume, section)
+    if policy == CleaningPolicy.CLAIRVOYANT:
+        return clairvoyant_cost(volume, section)
+    if policy == CleaningPolicy.INFORMED:
+        return informed_cost(volume, section)
     utilisation = head.section_valid / slots
     age = float(volume.clock - section_mtime(volume, section))
     if policy == CleaningPolicy.COST_BENEFIT:
@@ -94,18 +100,6 @@ def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
     if policy == CleaningPolicy.CAT:
         return utilisation * (1.0 + head.erases) / ((1.0 - utilisation) * max(age, 1.0))
     return np.inf
-
-
-@compiled
-def section_mtime(volume: Any, section: int) -> int:
-    """Mean mtime of a section's segments, floored, in units of the age clock."""
-    if volume.segments_per_section == 1:
-        return segments(volume)[section].mtime
-    total = np.int64(0)
-    first = section * volume.segments_per_section
-    for segment in range(first, first + volume.segments_per_section):
-        total += segments(volume)[segment].mtime
-    return total // volume.segments_per_section
 
 
 @compiled
@@ -159,21 +153,6 @@ def oldest_mtime(volume: Any) -> int:
 
 
 @compiled
-def _score(volume: Any, section: int) -> float:
-    weights = volume.settings.score
-    head = segments(volume)[section * volume.segments_per_section]
-    slots = volume.slots_per_section
-    now = volume.user_writes
-    u = head.section_valid / slots
-    m = np.log2(1.0 + 16.0 * (volume.clock - section_mtime(volume, section)) / volume.block_count) / 4.0
-    quiet = np.log2(1.0 + (now - head.last_invalidation) / slots) / 4.0
-    extra = weights[0] * u * u + weights[1] * m + weights[2] * m * u + weights[3] * quiet + weights[4] * quiet * u
-    if head.relocated:
-        extra += weights[5] + weights[6] * u + weights[7] * m
-    return -u + 2.0 * extra
-
-
-@compiled
 def _best_of_scan(volume: Any, policy: int, start: int, sealed_before: int) -> int:
     left = np.int64(population(volume)[dirty_row(volume)])
     if volume.settings.max_search > 0:
@@ -185,15 +164,17 @@ def _best_of_scan(volume: Any, policy: int, start: int, sealed_before: int) -> i
         most_valid = np.int64(slots * (1.0 - settings.garbage_share))
     oldest = oldest_mtime(volume) if policy == CleaningPolicy.COST_BENEFIT_F2FS else np.int64(0)
     best, lowest = np.int64(-1), np.inf
-    section = first_section_around(volume, dirty_row(volume), start)
-    while left > 0:
-        left -= 1
-        head = segments(volume)[section * volume.segments_per_section]
-        if head.section_valid <= most_valid and (sealed_before == 0 or head.sealed_at < sealed_before):
-            cost = victim_cost(volume, section, policy, oldest)
-            if cost < lowest:
-                best, lowest = section, cost
-        section = first_section_around(volume, dirty_row(volume), section + 1)
+    for step in range(volume.word_count + 1):
+        first, bits = dirty_word(volume, step, start)
+        while bits != 0 and left > 0:
+            left -= 1
+            section = first + lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            head = segments(volume)[section * volume.segments_per_section]
+            if head.section_valid <= most_valid and (sealed_before == 0 or head.sealed_at < sealed_before):
+                cost = victim_cost(volume, section, policy, oldest)
+                if cost < lowest:
+                    best, lowest = section, cost
     return best
 
 

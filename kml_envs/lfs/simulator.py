@@ -83,7 +83,8 @@ def advance(volume: Record, until: int, ask: bool) -> None:
             built-in policy of the settings cleans.
     """
     source = volume.source
-    while volume.exhausted == 0:
+    # What is due at `until` waits: it belongs to the write that comes after, in every caller alike.
+    while volume.exhausted == 0 and volume.user_writes < until:
         if cleaning_needed(volume):
             critical = is_critical(volume)
             if ask and not critical and population(volume)[dirty_row(volume)] > 0:
@@ -93,8 +94,6 @@ def advance(volume: Record, until: int, ask: bool) -> None:
             policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
             if clean(volume, select_victim(volume, policy)):
                 continue
-        if volume.user_writes >= until:
-            return
         block, arrival_ns = volume.user_writes, np.int64(-1)
         if block >= volume.block_count:
             block = next_block(source)
@@ -294,7 +293,7 @@ def _close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
     _mark_valid(volume, begin, end)
     log.offset += end - begin
     if log.offset == slots_per_section(volume):
-        _seal(volume, log.section)
+        seal_section(volume, log.section)
         log.section = -1
 
 
@@ -328,7 +327,8 @@ def _open_section(volume: Record, log_number: int) -> None:
 
 
 @compiled
-def _seal(volume: Record, section: int) -> None:
+def seal_section(volume: Record, section: int) -> None:
+    """Close a section for writing: from now on it is full, dirty, or released where no block in it is valid."""
     head = segments(volume)[section * volume.segments_per_section]
     head.sealed_at = volume.clock
     if head.section_valid == volume.slots_per_section:

@@ -109,6 +109,14 @@ VOLUME = np.dtype(
         ("latencies", np.uint64),
         ("deaths", np.uint64),
         ("rates", np.uint64),
+        ("history", np.uint64),
+        # what observations call recent: the last quarter volume before the mark
+        ("mark_writes", np.int64),  # counters at the mark
+        ("mark_moved", np.int64),
+        ("mark_cleanings", np.int64),
+        ("recent_moved", np.float64),  # blocks moved per user write
+        ("recent_victim", np.float64),  # valid share of the victims
+        ("marks", np.int64),  # marks so far
         # counters and state
         ("user_writes", np.int64),  # user blocks written, fill included
         ("moved", np.int64),  # blocks relocated by cleaning
@@ -154,9 +162,11 @@ ARRAYS = (
     "latencies",
     "deaths",
     "rates",
+    "history",
 )
 LATENCY_BUCKETS = 512
 AGE_BUCKETS = 16
+HISTORY = 256
 
 
 class LfsState(NamedTuple):
@@ -178,6 +188,7 @@ class LfsState(NamedTuple):
     latencies: NDArray[np.int64]  # (N, LATENCY_BUCKETS) user writes by latency
     deaths: NDArray[np.int64]  # (N, P) or (N, 0): user write that will overwrite the block (clairvoyant only)
     rates: NDArray[np.float64]  # (N, P) or (N, 0): write probability of the block (informed only)
+    history: NDArray[np.float64]  # (N, HISTORY) ring: blocks moved per user write between two marks
     table: WorkloadTable  # kept alive for the sources
 
 
@@ -213,6 +224,7 @@ def allocate(
         latencies=np.zeros((instances, LATENCY_BUCKETS), np.int64),
         deaths=np.zeros((instances, geometry.volume_blocks if foresight else 0), np.int64),
         rates=np.zeros((instances, geometry.volume_blocks if rates else 0), np.float64),
+        history=np.zeros((instances, HISTORY), np.float64),
         table=table,
     )
     sizes = {
@@ -270,7 +282,7 @@ def settings_record(config: LfsConfig) -> NDArray[np.void]:
     ages = placement.age_thresholds
     if placement.rule is Placement.TEMPERATURE:
         ages = (placement.hot_age, placement.warm_age)
-    record["age_threshold"][: len(ages)] = np.round(np.array(ages) * config.geometry.volume_blocks)
+    record["age_threshold"][: len(ages)] = np.floor(np.array(ages) * config.geometry.volume_blocks)
     return record
 
 
@@ -327,6 +339,9 @@ rates = array_of("rates", np.float64)
 
 index_rows = constant_of("index_rows")
 """Rows of the section index."""
+
+history = array_of("history", np.float64)
+"""Blocks moved per user write between two marks, (HISTORY,) float64 ring."""
 
 group_count = constant_of("group_count")
 """Words of a row of the index summary."""

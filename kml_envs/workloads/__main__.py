@@ -1,4 +1,4 @@
-"""Command line of the workloads: `python -m kml_envs.workloads describe FILE`, `formats`, `convert`."""
+"""Command line of the workloads: `python -m kml_envs.workloads describe FILE`, `convert`, `formats`, `suites`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from kml_envs.errors import UserError, run_command
+from kml_envs.suites import suites
 from kml_envs.workloads.describe import describe_requests, format_description
 from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
 from kml_envs.workloads.trace import RequestChunk, iterate_requests, read_trace
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_describe(commands)
     _add_convert(commands)
     _add_formats(commands)
+    _add_suites(commands)
     return parser
 
 
@@ -126,6 +128,18 @@ def _formats(chosen: argparse.Namespace) -> int:
     width = max(len(name) for name in FORMATS)
     for known in FORMATS.values():
         print(f"{known.name:<{width}}  {known.description}")
+    return 0
+
+
+def _add_suites(commands: _Commands) -> None:
+    parser = commands.add_parser("suites", help="list the suites of workloads, as a Markdown table")
+    parser.set_defaults(run=_suites)
+
+
+def _suites(chosen: argparse.Namespace) -> int:
+    print("| suite | workloads |\n| --- | --- |")
+    for name, workloads in suites().items():
+        print(f"| `{name}` | {', '.join(f'`{workload}`' for workload in workloads)} |")
     return 0
 
 

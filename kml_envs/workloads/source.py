@@ -111,6 +111,25 @@ def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> Workloa
     )
 
 
+def recorded_table(blocks: NDArray[np.int32], volume_blocks: int) -> WorkloadTable:
+    """Lay out one workload that is exactly these writes, in a closed loop, with their addresses as they are.
+
+    Args:
+        blocks: (W,) int32 block addresses in the order of the writes.
+        volume_blocks: Number of blocks of the volume.
+    """
+    return WorkloadTable(
+        volume_blocks=volume_blocks,
+        phases=np.array([_phase_row(Phase(PhaseKind.TRACE), volume_blocks, 0, blocks.size)], PHASE),
+        first_phase=np.zeros(1, np.int32),
+        phase_count=np.ones(1, np.int32),
+        interval_ns=np.zeros(1, np.int64),
+        trace_blocks=blocks,
+        trace_ns=np.full(blocks.size, -1, np.int64),
+        trace_gaps=overwrite_gaps(blocks),
+    )
+
+
 def start_source(table: WorkloadTable, workload: int, seed: int) -> NDArray[np.void]:
     """Open a stream.
 

@@ -1,0 +1,240 @@
+"""Policies that learn nothing, under the interface of Stable-Baselines3's models, and the rows of a comparison.
+
+A built-in algorithm acts by running the environment in mode `emergency`: the proxy then never asks, and the kernel
+side decides everything itself. `BuiltinPolicy` says the same with recommendations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from kml_envs.envs.lfs import BUILTIN_POLICIES, PLACEMENTS
+from kml_envs.errors import UserError, unknown_name
+from kml_envs.lfs.config import LfsConfig, PlacementConfig
+
+Array: TypeAlias = npt.NDArray[Any]
+State: TypeAlias = tuple[Array, ...] | None
+
+TUNE, VICTIM = "kml/LfsTune-v0", "kml/LfsVictim-v0"
+TUNE_PLACEMENT = "age-threshold"
+_TUNE_ONLY = ("interval_volumes", "age_thresholds")
+COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
+COMPARED_WITH_SPLIT = ("greedy", "cost-benefit")
+
+
+class Policy(Protocol):
+    """What evaluation asks of a policy: the `predict` of Stable-Baselines3, over a batch."""
+
+    def predict(
+        self,
+        observation: Array,
+        state: State = None,
+        episode_start: Array | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Array, State]:
+        """Recommend for observations (N, F); returns actions (N,) or (N, A) and the policy's state."""
+
+
+class BuiltinPolicy:
+    """Recommends what the built-in algorithm does: candidate 0, or NaN, which stands for its shipped settings.
+
+    The proxy rejects NaN like any other damage and lets the built-in algorithm act, which is what is wanted here.
+    """
+
+    def __init__(self, action_space: gymnasium.Space[Any]) -> None:
+        """Recommend in this action space of one instance."""
+        self._action_space = action_space
+
+    def predict(
+        self,
+        observation: Array,
+        state: State = None,
+        episode_start: Array | None = None,
+        deterministic: bool = True,
+        action_masks: Array | None = None,
+    ) -> tuple[Array, State]:
+        """The same recommendation in all rows."""
+        if isinstance(self._action_space, gymnasium.spaces.Discrete):
+            return np.zeros(len(observation), np.int64), state
+        assert self._action_space.shape is not None
+        return np.full((len(observation), *self._action_space.shape), np.nan, np.float32), state
+
+
+class RandomPolicy:
+    """Recommends anything with equal probability: any candidate that the mask allows, any number in the box."""
+
+    def __init__(self, action_space: gymnasium.Space[Any], seed: int = 0) -> None:
+        """Recommend in this action space of one instance."""
+        self._action_space = action_space
+        self._generator = np.random.default_rng(seed)
+
+    def predict(
+        self,
+        observation: Array,
+        state: State = None,
+        episode_start: Array | None = None,
+        deterministic: bool = True,
+        action_masks: Array | None = None,
+    ) -> tuple[Array, State]:
+        """An independent draw in each row."""
+        space = self._action_space
+        if isinstance(space, gymnasium.spaces.Discrete):
+            allowed = np.ones((len(observation), int(space.n)), np.bool_) if action_masks is None else action_masks
+            drawn = np.where(allowed, self._generator.random(allowed.shape), -1.0)
+            return np.asarray(drawn.argmax(axis=1)), state
+        assert isinstance(space, gymnasium.spaces.Box)
+        shape = (len(observation), *space.shape)
+        return self._generator.uniform(space.low, space.high, shape).astype(np.float32), state
+
+
+class ConstantPolicy:
+    """Recommends the same numbers always: a hand-tuned setting of `kml/LfsTune-v0`."""
+
+    def __init__(self, action_space: gymnasium.Space[Any], action: tuple[float, ...]) -> None:
+        """Recommend `action`; one number stands for all.
+
+        Raises:
+            UserError: The action space holds no numbers, or another count of them, or smaller ones.
+        """
+        if not isinstance(action_space, gymnasium.spaces.Box):
+            raise UserError("a constant policy needs an environment whose actions are numbers, such as kml/LfsTune-v0")
+        if len(action) not in (1, *action_space.shape):
+            raise UserError(
+                f"constant policy: {action_space.shape[0]} numbers (or one for all) needed, {len(action)} given"
+            )
+        self._action = np.broadcast_to(np.array(action, np.float32), action_space.shape)
+        if not action_space.contains(np.array(self._action)):
+            raise UserError(f"constant policy {action}: numbers must lie within the action space")
+
+    def predict(
+        self,
+        observation: Array,
+        state: State = None,
+        episode_start: Array | None = None,
+        deterministic: bool = True,
+        action_masks: Array | None = None,
+    ) -> tuple[Array, State]:
+        """The same numbers in all rows."""
+        return np.tile(self._action, (len(observation), 1)), state
+
+
+PolicyMaker = Callable[[gymnasium.Space[Any]], Policy]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a comparison: a policy, and the environment that it plays in.
+
+    Attributes:
+        name: How tables call it.
+        env_id: The environment.
+        env_kwargs: Its arguments, but for the workload.
+        make_policy: Makes the policy for an action space of one instance.
+        builtin: Whether this is a built-in algorithm, which agents are measured against.
+    """
+
+    name: str
+    env_id: str
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    make_policy: PolicyMaker = BuiltinPolicy
+    builtin: bool = False
+
+
+def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Contender:
+    """A built-in algorithm in the place of the agent.
+
+    Args:
+        name: The algorithm, such as `cost-benefit`, for the placement of the environment; `cost-benefit/user-gc-split`
+            for another placement.
+        env_id: The agent's environment.
+        env_kwargs: Its arguments.
+
+    Returns:
+        The contender. It starts from its own steady state, as the environment's `builtin` argument has it.
+
+    Raises:
+        UserError: There is no such algorithm or placement.
+    """
+    policy, _, placement = name.partition("/")
+    if policy not in BUILTIN_POLICIES:
+        raise unknown_name("policy", policy, policy_names())
+    kwargs = {**env_kwargs, "builtin": policy, "mode": "emergency"}
+    for units_only in ("share", "probes"):
+        kwargs.pop(units_only, None)
+    if placement and placement not in PLACEMENTS:
+        raise unknown_name("placement", placement, PLACEMENTS)
+    if placement and placement != env_placement(env_id, env_kwargs):
+        # Both keep the same number of sections free: a comparison of placements, not of spare space.
+        if kwargs.get("trigger_sections") is None:
+            kwargs["trigger_sections"] = _trigger_sections(env_id, env_kwargs)
+        # Only LfsVictim has a free choice of placement; under the built-in algorithm both are the same file system.
+        if env_id == TUNE:
+            kwargs = {key: value for key, value in kwargs.items() if key not in _TUNE_ONLY}
+        env_id, kwargs["placement"] = VICTIM, placement
+    return Contender(name, env_id, kwargs, builtin=True)
+
+
+def compared_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Contender, ...]:
+    """The built-in algorithms of a closing table: with the environment's placement, and with user/GC split."""
+    names = list(dict.fromkeys((*COMPARED_BUILTINS, env_kwargs.get("builtin", "greedy"))))
+    if env_placement(env_id, env_kwargs) != "user-gc-split":
+        names += [f"{name}/user-gc-split" for name in COMPARED_WITH_SPLIT]
+    return tuple(builtin_contender(name, env_id, env_kwargs) for name in names)
+
+
+def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Contender:
+    """What `evaluate.py --policy NAME` stands for.
+
+    Args:
+        name: A built-in algorithm, `random`, `random:SEED`, or `constant:NUMBER[,NUMBER…]`.
+        env_id: The environment.
+        env_kwargs: Its arguments.
+
+    Raises:
+        UserError: The name is none of these.
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "random":
+        seed = int(_numbers(argument)[0]) if argument else 0
+        return Contender(name, env_id, env_kwargs, lambda space: RandomPolicy(space, seed))
+    if kind == "constant":
+        action = _numbers(argument)
+        return Contender(name, env_id, env_kwargs, lambda space: ConstantPolicy(space, action))
+    return builtin_contender(name, env_id, env_kwargs)
+
+
+def policy_names() -> tuple[str, ...]:
+    """All names that `named_contender` accepts, but for their arguments."""
+    return (*BUILTIN_POLICIES, "random", "constant:NUMBERS")
+
+
+def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
+    """The placement of an environment of the log-structured file system.
+
+    Raises:
+        UserError: It is another environment.
+    """
+    if env_id == TUNE:
+        return TUNE_PLACEMENT
+    if env_id == VICTIM:
+        return str(env_kwargs.get("placement", "user-gc-split"))
+    raise unknown_name("environment", env_id, (TUNE, VICTIM))
+
+
+def _trigger_sections(env_id: str, env_kwargs: Mapping[str, Any]) -> int:
+    rule = PLACEMENTS[env_placement(env_id, env_kwargs)]
+    ages = env_kwargs.get("age_thresholds", PlacementConfig().age_thresholds)
+    return LfsConfig(placement=PlacementConfig(rule, age_thresholds=tuple(ages))).trigger_sections
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise UserError(f"'{text}': numbers separated by commas are accepted, such as constant:0 or random:7") from None

@@ -1,0 +1,311 @@
+"""What happens during a training: checkpoints, evaluations, the log of episodes, progress, and a clean stop."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import ResultsWriter
+
+from agents.run_folder import RunFolder, write_arrays, write_atomically
+from agents.vector_env import NativeVecEnv, make_native_env
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class StopRequest:
+    """Whether somebody asked the training to stop.
+
+    Attributes:
+        signal_name: `SIGINT` or `SIGTERM`; empty while nobody has.
+    """
+
+    def __init__(self) -> None:
+        """Nobody has."""
+        self.signal_name = ""
+
+
+@contextmanager
+def stoppable() -> Iterator[StopRequest]:
+    """Take SIGINT and SIGTERM for requests to stop; a second one acts at once, as usual."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request  # only the main thread may handle signals
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.signal_name = signal.Signals(number).name
+        restore()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        restore()
+
+
+class Stop(BaseCallback):
+    """Ends the training at the first step after a request."""
+
+    def __init__(self, request: StopRequest) -> None:
+        """Watch a request."""
+        super().__init__()
+        self.request = request
+
+    def _on_step(self) -> bool:
+        return not self.request.signal_name
+
+
+class _Periodic(BaseCallback):
+    """Something to do every so many steps of all environments together.
+
+    Attributes:
+        every: Steps between two times; 0: never.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self._next = 0
+
+    def _on_training_start(self) -> None:
+        self._next = self.num_timesteps + self.every
+
+    def _on_step(self) -> bool:
+        if self.every and self.num_timesteps >= self._next:
+            self._next += self.every * (1 + (self.num_timesteps - self._next) // self.every)
+            self._act()
+        return True
+
+    def _act(self) -> None:
+        raise NotImplementedError
+
+
+class SaveCheckpoints(_Periodic):
+    """Saves the model now and then."""
+
+    def __init__(self, folder: RunFolder, every: int) -> None:
+        """Save into a run's folder every so many steps."""
+        super().__init__(every)
+        self.folder = folder
+
+    def _act(self) -> None:
+        save_model(self.model, self.folder.checkpoint(self.num_timesteps))
+
+
+class Evaluate(_Periodic):
+    """Plays the same episodes of the validation workloads now and then, and keeps the best model.
+
+    Every workload is played equally often. The score that decides is the mean over the episodes of
+    log(write amplification of the built-in algorithm / that of the agent) at the same user writes, where the
+    environment tells both, and the mean return otherwise.
+
+    Attributes:
+        history: What each evaluation found, oldest first.
+        best: The highest score so far.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        env_id: str,
+        env_kwargs: Mapping[str, Any],
+        workloads: Sequence[str],
+        *,
+        every: int,
+        episodes: int,
+        seed: int,
+        threads: int = 1,
+    ) -> None:
+        """Prepare the environments.
+
+        Args:
+            folder: Where results go.
+            env_id: The environment.
+            env_kwargs: Its arguments; workloads and mode are replaced.
+            workloads: Names of the validation workloads.
+            every: Steps between two evaluations; 0: only the first and the last one.
+            episodes: Episodes of one evaluation, rounded up to a multiple of the number of workloads.
+            seed: Of the first episode of each workload.
+            threads: How many workloads are played at the same time.
+        """
+        super().__init__(every)
+        self.folder = folder
+        self.workloads = tuple(workloads)
+        self.seed = seed
+        per_workload = -(-episodes // len(workloads))
+        shards = [
+            make_native_env(
+                env_id, per_workload, {**env_kwargs, "workloads": [workload], "mode": "recommendation", "probes": False}
+            )
+            for workload in workloads
+        ]
+        self.env = NativeVecEnv(shards, threads)
+        self.history: list[dict[str, Any]] = []
+        self.best = -np.inf
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._act()
+
+    def _on_training_end(self) -> None:
+        if not self.history or self.history[-1]["timesteps"] != self.num_timesteps:
+            self._act()
+            self.logger.dump(self.num_timesteps)
+
+    def _act(self) -> None:
+        # The same seeds each time, so that two evaluations differ by the model only. Workloads have equal seeds.
+        per_workload = self.env.num_envs // len(self.workloads)
+        self.env.seed(self.seed)
+        self.env._seeds = [self.seed + row % per_workload for row in range(self.env.num_envs)]
+        episodes = play_once(self.model, self.env)
+        scores = np.array([score(episode) for episode in episodes])
+        per = scores.reshape(len(self.workloads), per_workload).mean(axis=1)
+        self.history.append(
+            {
+                "timesteps": self.num_timesteps,
+                "results": [episode["r"] for episode in episodes],
+                "ep_lengths": [episode["l"] for episode in episodes],
+                "scores": scores,
+            }
+        )
+        write_arrays(
+            self.folder.path / "evaluations.npz",
+            {
+                **{key: np.array([one[key] for one in self.history]) for key in self.history[0]},
+                "workloads": np.repeat(np.array(self.workloads), per_workload),
+            },
+        )
+        self.logger.record("eval/mean_reward", float(np.mean(self.history[-1]["results"])))
+        self.logger.record("eval/mean_ep_length", float(np.mean(self.history[-1]["ep_lengths"])))
+        self.logger.record("eval/score", float(scores.mean()))
+        for workload, value in zip(self.workloads, per, strict=True):
+            self.logger.record(f"eval/score/{workload}", float(value))
+        if "write_amplification" in episodes[0]:
+            amplification = [episode["write_amplification"] for episode in episodes]
+            self.logger.record("eval/write_amplification", float(np.exp(np.mean(np.log(amplification)))))
+        if scores.mean() > self.best:
+            self.best = float(scores.mean())
+            save_model(self.model, self.folder.best_model)
+
+
+class LogEpisodes(BaseCallback):
+    """Writes one line per training episode, in the format of Stable-Baselines3's monitor files."""
+
+    def __init__(self, folder: RunFolder, env_id: str) -> None:
+        """Write into a run's folder."""
+        super().__init__()
+        self.path = folder.path / "0.monitor.csv"
+        self.env_id = env_id
+        self._writer: ResultsWriter | None = None
+
+    def _on_step(self) -> bool:
+        for info in self.locals.get("infos", ()):
+            if episode := info.get("episode"):
+                if self._writer is None:
+                    extra = tuple(sorted(set(episode) - {"r", "l", "t"}))
+                    header: dict[str, float | str] = {"t_start": time.time(), "env_id": self.env_id}
+                    self._writer = ResultsWriter(str(self.path), header=header, extra_keys=extra)
+                self._writer.write_row(episode)
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class ShowProgress(BaseCallback):
+    """A bar with rate and time to go, on standard error."""
+
+    def __init__(self, total: int, evaluate: Evaluate | None = None) -> None:
+        """Show the way to so many steps, with the best score beside it."""
+        super().__init__()
+        self.total = total
+        self.evaluate = evaluate
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("training", total=total)
+
+    def _on_training_start(self) -> None:
+        self._bar.start()
+
+    def _on_step(self) -> bool:
+        best = self.evaluate.best if self.evaluate is not None else -np.inf
+        description = "training" if not np.isfinite(best) else f"training, best score {best:+.3f}"
+        self._bar.update(self._task, completed=self.num_timesteps, description=description)
+        return True
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.stop()
+
+
+class _Rate(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0.0:,.0f}/s")
+
+
+def play_once(model: BaseAlgorithm, env: NativeVecEnv) -> list[dict[str, Any]]:
+    """Play one episode in every row, without exploration.
+
+    Args:
+        model: The model.
+        env: The environment; its seeds are set already.
+
+    Returns:
+        The `episode` info of each row's first episode.
+    """
+    observations = env.reset()
+    masked = "action_masks" in inspect.signature(model.predict).parameters
+    episodes: list[dict[str, Any] | None] = [None] * env.num_envs
+    while None in episodes:
+        arguments: dict[str, Any] = {"action_masks": env.action_masks()} if masked else {}
+        actions, _ = model.predict(observations, deterministic=True, **arguments)  # type: ignore[arg-type]
+        observations, _, dones, infos = env.step(actions)
+        for row in np.flatnonzero(dones).tolist():
+            if episodes[row] is None:
+                episodes[row] = infos[row]["episode"]
+    return [episode for episode in episodes if episode is not None]
+
+
+def score(episode: Mapping[str, Any]) -> float:
+    """How good an episode was: see `Evaluate`."""
+    if "moved_blocks" not in episode or "efficiency" not in episode:
+        return float(episode["r"])
+    paid = episode["user_blocks"] + episode["moved_blocks"]
+    return float(np.log((paid + episode["efficiency"]) / paid))
+
+
+def save_model(model: BaseAlgorithm, path: Path) -> None:
+    """Save a model in one go."""
+    write_atomically(path, lambda temporary: model.save(temporary))

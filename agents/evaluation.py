@@ -1,0 +1,66 @@
+"""How good a policy is: built-in algorithms, the policy and the oracles on the same episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agents.baselines import Contender, Policy, compared_builtins
+from agents.playing import evaluate, evaluate_oracle
+from agents.results import Comparison, join
+from agents.tables import describe
+from kml_envs.lfs.oracle import OracleKind
+
+Progress = Callable[[str], None]
+
+
+def compare(
+    judged: Contender, workloads: Sequence[str], seeds: Sequence[int], *, progress: Progress | None = None
+) -> Comparison:
+    """Play the judged policy, the built-in algorithms of its environment, and the oracles.
+
+    Args:
+        judged: The policy.
+        workloads: Names.
+        seeds: One episode each, on every workload.
+        progress: Told the name of each policy before it plays.
+
+    Raises:
+        UserError: The environment is not one of the log-structured file system.
+    """
+    references = compared_builtins(judged.env_id, judged.env_kwargs)
+    contenders = {contender.name: contender for contender in (*references, judged)}
+    tell = progress or (lambda name: None)
+    parts = []
+    for contender in contenders.values():
+        tell(contender.name)
+        parts.append(evaluate(contender, workloads, seeds))
+    for kind in OracleKind:
+        tell(kind.value)
+        parts.append(evaluate_oracle(kind, judged.env_id, judged.env_kwargs, workloads, seeds))
+    reference = str(judged.env_kwargs.get("builtin", "greedy")) if not judged.builtin else references[0].name
+    builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
+    return Comparison(join(parts), judged.name, reference, builtins)
+
+
+def closing_report(
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    policy: Policy,
+    *,
+    workloads: Sequence[str],
+    seeds: Sequence[int],
+    algo: str,
+) -> str:
+    """What a training prints at its end: the table, and in plain words whether the agent won.
+
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments.
+        policy: The agent.
+        workloads: Names.
+        seeds: One episode each, on every workload.
+        algo: What the agent is called.
+    """
+    judged = Contender(f"agent ({algo})", env_id, env_kwargs, lambda space: policy)
+    return describe(compare(judged, workloads, seeds))

@@ -1,0 +1,138 @@
+"""Hyperparameters in RL Zoo's style: one YAML file per algorithm, one entry per environment, and `default`.
+
+An entry holds the arguments of the algorithm's constructor and, beside them, what `RunSettings` names. A number
+written `lin_X` falls linearly from X to zero over the training. Files are read without running anything in them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3.common.utils import LinearSchedule
+from torch import nn
+
+from agents.standardize import Standardize
+from kml_envs.errors import UserError, unknown_name
+
+FOLDER = Path(__file__).parent / "hyperparameters"
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
+_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What an entry says of the run rather than of the algorithm.
+
+    Attributes:
+        n_timesteps: Steps of all environments together.
+        n_envs: Environments stepped together.
+        env_threads: Threads that step them.
+        normalize: Whether rewards are divided by the running standard deviation of the return.
+        model: Arguments of the algorithm's constructor, as written.
+    """
+
+    n_timesteps: int
+    n_envs: int = 16
+    env_threads: int = 1
+    normalize: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_entry(algo: str, env_id: str) -> dict[str, Any]:
+    """The entry of an environment, or `default` where it has none of its own.
+
+    Raises:
+        UserError: There is no file for this algorithm.
+    """
+    path = FOLDER / f"{algo}.yml"
+    if not path.is_file():
+        raise unknown_name("algorithm", algo, (file.stem for file in FOLDER.glob("*.yml")))
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
+    return dict(entries.get(env_id, entries["default"]))
+
+
+def parse_pairs(pairs: list[str] | None, option: str) -> dict[str, Any]:
+    """Parse `KEY:VALUE` or `KEY=VALUE` words of a command line; values are YAML.
+
+    Raises:
+        UserError: A word is not of that form.
+    """
+    result: dict[str, Any] = {}
+    for pair in pairs or ():
+        match = re.fullmatch(r"(\w+)[:=](.*)", pair, flags=re.DOTALL)
+        if match is None:
+            raise UserError(f"{option} '{pair}': must be KEY:VALUE, such as learning_rate:0.001")
+        try:
+            result[match[1]] = _plain(yaml.safe_load(match[2]))
+        except yaml.YAMLError:
+            raise UserError(f"{option} '{pair}': '{match[2]}' is not a YAML value") from None
+    return result
+
+
+def run_settings(entry: Mapping[str, Any]) -> RunSettings:
+    """Split an entry into what concerns the run and what the algorithm takes.
+
+    Raises:
+        UserError: A value of the run is missing, of the wrong kind or out of range.
+    """
+    model = {key: _plain(value) for key, value in entry.items()}
+    run = {
+        "n_timesteps": _positive(model, "n_timesteps"),
+        "n_envs": _positive(model, "n_envs", 16),
+        "env_threads": _positive(model, "env_threads", 1),
+    }
+    normalize = model.pop("normalize", False)
+    if isinstance(normalize, Mapping):
+        if normalize.get("norm_obs", True):
+            raise UserError("normalize: observations are scaled already, so that only {norm_obs: false} is accepted")
+        normalize = bool(normalize.get("norm_reward", True))
+    return RunSettings(normalize=bool(normalize), model=model, **run)
+
+
+def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the arguments as written into what the constructor takes: schedules, activation functions, standardizing.
+
+    Raises:
+        UserError: A schedule or an activation function cannot be understood.
+    """
+    result = dict(written)
+    for key in _SCHEDULED:
+        value = result.get(key)
+        if isinstance(value, str):
+            if not value.startswith("lin_") or _FLOAT.fullmatch(value[4:]) is None:
+                raise UserError(f"{key} '{value}': must be a number, or lin_X for X falling linearly to zero")
+            result[key] = LinearSchedule(float(value[4:]), 0.0, 1.0)
+    policy_kwargs = dict(result.get("policy_kwargs") or {})
+    activation = policy_kwargs.get("activation_fn")
+    if isinstance(activation, str):
+        if activation not in _ACTIVATIONS:
+            raise unknown_name("activation function", activation, _ACTIVATIONS)
+        policy_kwargs["activation_fn"] = _ACTIVATIONS[activation]
+    if policy_kwargs.pop("standardize", False):
+        policy_kwargs["features_extractor_class"] = Standardize
+    if policy_kwargs:
+        result["policy_kwargs"] = policy_kwargs
+    return result
+
+
+def _plain(value: object) -> object:
+    """The value with numbers such as 1e-3, which YAML takes for text, as numbers."""
+    if isinstance(value, str) and _FLOAT.fullmatch(value):
+        return float(value)
+    return value
+
+
+def _positive(entry: dict[str, Any], key: str, default: int | None = None) -> int:
+    """Take a positive whole number out of an entry."""
+    value = entry.pop(key, default)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{key} {value!r}: must be a positive whole number")
+    return value

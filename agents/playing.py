@@ -1,0 +1,109 @@
+"""Let policies play: the same episodes for all of them, every seed of a workload in one native vector environment.
+
+An episode is fixed by environment, arguments, workload and seed; the user's writes in it do not depend on who cleans.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.utils import seeding
+
+import kml_envs  # noqa: F401 (registers the environments)
+from agents.baselines import Array, Contender, Policy, State
+from agents.results import METRICS, Evaluation
+from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
+
+
+def evaluate(contender: Contender, workloads: Sequence[str], seeds: Sequence[int]) -> Evaluation:
+    """Let one policy play.
+
+    Args:
+        contender: The policy and its environment.
+        workloads: Names as `kml_envs.suites.make_workload` takes them.
+        seeds: One episode each, on every workload.
+    """
+    values = {name: np.full((1, len(workloads), len(seeds)), np.nan) for name in METRICS}
+    for column, workload in enumerate(workloads):
+        summary = play(contender, workload, seeds)
+        for name in METRICS:
+            values[name][0, column] = summary[name]
+    return Evaluation((contender.name,), tuple(workloads), tuple(seeds), values)
+
+
+def evaluate_oracle(
+    kind: OracleKind, env_id: str, env_kwargs: Mapping[str, Any], workloads: Sequence[str], seeds: Sequence[int]
+) -> Evaluation:
+    """Let an oracle play the episodes of an environment, each from the volume that the agent finds.
+
+    Workloads that the oracle knows nothing about (the informed one on traces) stay NaN.
+    """
+    values = {name: np.full((1, len(workloads), len(seeds)), np.nan) for name in METRICS}
+    for column, workload in enumerate(workloads):
+        environment = make_environment(env_id, env_kwargs, workload, 1)
+        proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
+        warm, episode = proxy.subsystem.warm, proxy.options.episode_progress
+        environment.close()
+        if can_play(kind, warm.workloads[0]):
+            costs = oracle_costs(warm, 0, episode_seeds(seeds), episode, kind)
+            values["moved_blocks"][0, column] = costs
+            values["user_blocks"][0, column] = episode
+            values["write_amplification"][0, column] = 1.0 + costs / episode
+    return Evaluation((kind.value,), tuple(workloads), tuple(seeds), values)
+
+
+def play(contender: Contender, workload: str, seeds: Sequence[int]) -> dict[str, Array]:
+    """One episode per seed on one workload, side by side.
+
+    Returns:
+        (S,) each: what the environment says at the end of an episode.
+    """
+    environment = make_environment(contender.env_id, contender.env_kwargs, workload, len(seeds))
+    policy = contender.make_policy(environment.single_action_space)
+    wants_masks = "action_masks" in inspect.signature(policy.predict).parameters
+    masks = getattr(environment.unwrapped, "action_masks", None)
+    if not isinstance(environment.single_action_space, gymnasium.spaces.Discrete) or not wants_masks:
+        masks = None
+    seed: Any = list(seeds)  # Gymnasium's annotation knows only one seed for all rows
+    observations, _ = environment.reset(seed=seed)
+    state: State = None
+    begins = np.ones(len(seeds), np.bool_)
+    finished = np.zeros(len(seeds), np.bool_)
+    infos: dict[str, Any] = {}
+    while not finished.all():
+        actions, state = _recommend(policy, observations, state, begins, None if masks is None else masks())
+        observations, _, _, finished, infos = environment.step(actions)
+        begins = np.zeros(len(seeds), np.bool_)
+    environment.close()
+    return {name: np.asarray(infos[name], np.float64) for name in METRICS}
+
+
+def make_environment(
+    env_id: str, env_kwargs: Mapping[str, Any], workload: str, instances: int
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """The native vector environment of one workload, whose rows stand still at the end of their episodes.
+
+    No efficiency is estimated: the savings against the built-in algorithm follow from its own row of the comparison.
+    """
+    arguments = {**env_kwargs, "workloads": [workload], "efficiency": "none", "autoreset_mode": "disabled"}
+    return gymnasium.make_vec(env_id, num_envs=instances, vectorization_mode="vector_entry_point", **arguments)
+
+
+def episode_seeds(seeds: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """(S,) uint64: what the environments draw from a seed given to `reset` and begin an episode with."""
+    return np.array([seeding.np_random(int(seed))[0].integers(2**63) for seed in seeds], np.uint64)
+
+
+def _recommend(
+    policy: Policy, observations: Array, state: State, begins: Array, masks: Array | None
+) -> tuple[Array, State]:
+    if masks is None:
+        return policy.predict(observations, state=state, episode_start=begins, deterministic=True)
+    predict: Any = policy.predict
+    actions, state = predict(observations, state=state, episode_start=begins, deterministic=True, action_masks=masks)
+    return actions, state

@@ -1,0 +1,210 @@
+"""One training's folder, in RL Zoo's layout: `LOG_FOLDER/ALGO/ENV_n/`.
+
+```
+logs/ppo/kml-LfsTune-v0_1/
+  best_model.zip            the model that did best on the validation workloads
+  kml-LfsTune-v0.zip        the model at the end
+  rl_model_10240_steps.zip  checkpoints
+  evaluations.npz           results of all evaluations
+  0.monitor.csv             one line per training episode
+  kml-LfsTune-v0/           args.yml, config.yml, command.txt, run.yml
+  tensorboard/              event files
+```
+
+Every file is written under a temporary name and renamed, so that no reader ever meets half of one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from kml_envs import __version__
+from kml_envs.errors import UserError
+from kml_envs.suites import SUITE_VERSION
+
+_PACKAGES = ("gymnasium", "numba", "numpy", "sb3-contrib", "stable-baselines3", "tensorboard", "torch")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one run leaves its files.
+
+    Attributes:
+        path: `LOG_FOLDER/ALGO/ENV_n`.
+        env_name: The environment's id with "-" for "/".
+    """
+
+    path: Path
+    env_name: str
+
+    @classmethod
+    def create(cls, log_folder: Path, algo: str, env_id: str) -> RunFolder:
+        """Make the next free folder.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        env_name = env_id.replace("/", "-")
+        parent = log_folder / algo
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            number = 1 + max((_number(path.name, env_name) for path in parent.iterdir()), default=0)
+            while True:
+                try:
+                    (parent / f"{env_name}_{number}").mkdir()
+                    break
+                except FileExistsError:  # another training took it just now
+                    number += 1
+            folder = cls(parent / f"{env_name}_{number}", env_name)
+            folder.config.mkdir()
+        except OSError as error:
+            raise UserError(f"--log-folder {log_folder}: {error.strerror}") from None
+        return folder
+
+    @property
+    def config(self) -> Path:
+        """Where arguments and hyperparameters stand."""
+        return self.path / self.env_name
+
+    @property
+    def best_model(self) -> Path:
+        """The model that did best on the validation workloads."""
+        return self.path / "best_model.zip"
+
+    @property
+    def final_model(self) -> Path:
+        """The model at the end."""
+        return self.path / f"{self.env_name}.zip"
+
+    def checkpoint(self, steps: int) -> Path:
+        """The model after so many steps."""
+        return self.path / f"rl_model_{steps}_steps.zip"
+
+    def describe(self, arguments: Mapping[str, Any], hyperparameters: Mapping[str, Any], seed: int) -> None:
+        """Write down how the run came to be."""
+        _write_yaml(self.config / "args.yml", arguments)
+        _write_yaml(self.config / "config.yml", hyperparameters)
+        write_text(self.config / "command.txt", shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
+        _write_yaml(self.config / "run.yml", {"seed": seed, "suite_version": SUITE_VERSION, **provenance()})
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A model on disk and the run that it came from.
+
+    Attributes:
+        model: The zip file.
+        num_timesteps: Steps that it was trained for.
+        arguments: The run's `args.yml`; empty where the model stands alone.
+        hyperparameters: The run's `config.yml`; empty likewise.
+    """
+
+    model: Path
+    num_timesteps: int
+    arguments: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
+
+
+def find_saved_run(model: Path) -> SavedRun:
+    """Look at a saved model, without running anything that its file contains.
+
+    Args:
+        model: A zip file, or a run folder, whose newest model is meant.
+
+    Raises:
+        UserError: There is no model.
+    """
+    if model.is_dir():
+        found = sorted(model.glob("*.zip"), key=saved_steps)
+        if not found:
+            raise UserError(f"{model}: holds no saved model (*.zip)")
+        model = found[-1]
+    steps = saved_steps(model)
+    configs = sorted(model.parent.glob("*/config.yml"))
+    arguments, hyperparameters = {}, {}
+    if configs:
+        hyperparameters = yaml.safe_load(configs[0].read_text())
+        arguments = yaml.safe_load(configs[0].with_name("args.yml").read_text())
+    return SavedRun(model, steps, arguments, hyperparameters)
+
+
+def saved_steps(model: Path) -> int:
+    """Steps that a saved model was trained for.
+
+    Raises:
+        UserError: The file is no model of Stable-Baselines3.
+    """
+    try:
+        with zipfile.ZipFile(model) as archive:
+            return int(json.loads(archive.read("data"))["num_timesteps"])
+    except FileNotFoundError:
+        raise UserError(f"{model}: no such file") from None
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
+        raise UserError(f"{model}: is not a model saved by Stable-Baselines3") from None
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a function write a file under a temporary name of the same suffix, then rename it."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as .npz."""
+    write_atomically(path, lambda temporary: np.savez(temporary, **dict(arrays)))
+
+
+def provenance() -> dict[str, Any]:
+    """Which code ran, on what: git revision (None outside a checkout), package versions, Python and machine kind."""
+    versions = {"kml_envs": __version__}
+    versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {
+        "git_revision": _git_revision(),
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of the checkout that this file stands in, with "-dirty" where it was changed."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, yaml.safe_dump(dict(values), sort_keys=True))
+
+
+def _number(name: str, env_name: str) -> int:
+    """The n of `ENV_n`, 0 for other names."""
+    match = re.fullmatch(rf"{re.escape(env_name)}_(\d+)", name)
+    return int(match[1]) if match else 0

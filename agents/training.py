@@ -1,0 +1,309 @@
+"""One training from its options to its closing table; `train.py` is the command line of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from agents.algorithms import Algorithm, find_algorithm, make_model
+from agents.callbacks import (
+    Evaluate,
+    LogEpisodes,
+    SaveCheckpoints,
+    ShowProgress,
+    Stop,
+    save_model,
+    stoppable,
+)
+from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
+from agents.run_folder import RunFolder, SavedRun, find_saved_run
+from agents.tensorboard import RecordSystem
+from agents.vector_env import NativeVecEnv, make_native_vec_env
+from kml_envs.errors import UserError
+from kml_envs.suites import workload_names
+
+DEFAULT_ENV = "kml/LfsTune-v0"
+DEFAULT_ALGO = "ppo"
+TRAINING_SUITE, VALIDATION_SUITE, HELD_OUT_SUITE = "train", "validation", "held-out"
+CLOSING_SEEDS = (1001, 1002, 1003)
+_VALIDATION_SEED = 500_000  # far from the seeds of training rows
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a training is asked for; None stands for the value of the hyperparameter file or of the resumed run.
+
+    Attributes:
+        env: Environment id.
+        algo: Name in `agents.algorithms.ALGORITHMS`.
+        seed: Of network, exploration and environments; row i of the environments is seeded `seed` + i.
+        n_timesteps: Steps of all environments together; after `trained_agent`, further steps.
+        n_envs: Environments stepped together.
+        env_kwargs: Arguments of the environment.
+        hyperparameters: Replace single values of the hyperparameter file.
+        mode: The proxy's mode during training.
+        workloads: Suites or workloads to train on.
+        eval_freq: Steps between evaluations; None: an eighth of the training; 0: only first and last.
+        eval_episodes: Episodes of an evaluation; None: two of each validation workload.
+        save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
+        tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
+        log_folder: Where runs go.
+        trained_agent: Model or run folder to continue from.
+        device: `cpu`, `cuda` or `auto`.
+        num_threads: Threads of torch.
+        progress: Whether to show a progress bar; None: when standard error is a terminal.
+        closing: Whether to play the held-out workloads at the end.
+        verbose: 0: only errors, 1: what happens, 2: the algorithm's own tables too.
+    """
+
+    env: str | None = None
+    algo: str | None = None
+    seed: int | None = None
+    n_timesteps: int | None = None
+    n_envs: int | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    mode: str | None = None
+    workloads: tuple[str, ...] = ()
+    eval_freq: int | None = None
+    eval_episodes: int | None = None
+    save_freq: int | None = None
+    tensorboard_log: str | None = None
+    log_folder: str = "logs"
+    trained_agent: str | None = None
+    device: str = "cpu"
+    num_threads: int = 1
+    progress: bool | None = None
+    closing: bool = True
+    verbose: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left behind.
+
+    Attributes:
+        folder: The run's folder.
+        num_timesteps: Steps that the model has been trained for, those before a resume included.
+        interrupted_by: Name of the signal that ended it early; empty if none did.
+    """
+
+    folder: Path
+    num_timesteps: int
+    interrupted_by: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training with every value settled; `args.yml` holds its options, `config.yml` its hyperparameters."""
+
+    env: str
+    algo: str
+    seed: int
+    env_kwargs: Mapping[str, Any]
+    entry: Mapping[str, Any]  # hyperparameters as written
+    settings: RunSettings
+    further_steps: int
+    saved: SavedRun | None
+
+
+def train(options: TrainingOptions) -> TrainingResult:
+    """Train an agent, and compare it with the built-in algorithms and the oracle at the end.
+
+    Everything that the user may have got wrong is found before the first file is written.
+
+    Args:
+        options: What is asked for.
+
+    Returns:
+        Where the results are.
+
+    Raises:
+        UserError: The options contradict each other, or name what does not exist.
+    """
+    torch.set_num_threads(options.num_threads)
+    plan = make_plan(options)
+    env = make_native_vec_env(plan.env, plan.settings.n_envs, plan.env_kwargs, plan.settings.env_threads)
+    algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
+    model = _make_model(algorithm, env, plan, options.device)
+    validation = workload_names(VALIDATION_SUITE)
+    evaluate_arguments: dict[str, Any] = {
+        "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
+        "episodes": _episodes(options.eval_episodes, len(validation)),
+        "seed": _VALIDATION_SEED,
+        "threads": plan.settings.env_threads,
+    }
+    save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
+    folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
+    folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
+    board = _set_logger(model, folder, plan, options)
+    say: Callable[..., None] = print if options.verbose else _silent
+    say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
+    say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
+    evaluate = Evaluate(folder, plan.env, plan.env_kwargs, validation, **evaluate_arguments)
+    with stoppable() as request:
+        callbacks: list[BaseCallback] = [
+            RecordSystem(env, plan.env, plan.further_steps, plan.entry),
+            evaluate,
+            LogEpisodes(folder, plan.env),
+            SaveCheckpoints(folder, save_freq),
+            Stop(request),
+        ]
+        _learn(model, plan, callbacks, options, evaluate)
+    final = folder.checkpoint(model.num_timesteps) if request.signal_name else folder.final_model
+    save_model(model, final)
+    if request.signal_name:
+        say(f"stopped by {request.signal_name} after {model.num_timesteps:,} steps; continue with")
+        say(f"  python train.py -i {final}")
+    elif options.closing:
+        _close(model, folder, plan, say)
+    say(f"models, evaluations and settings: {folder.path}")
+    if board is not None:
+        say(f"tensorboard --logdir {board}")
+    model.logger.close()
+    env.close()
+    evaluate.env.close()
+    return TrainingResult(folder.path, model.num_timesteps, request.signal_name)
+
+
+def make_plan(options: TrainingOptions) -> Plan:
+    """Settle every value: from the options, then from the resumed run, then from the hyperparameter file.
+
+    Raises:
+        UserError: A value is out of range, or the resumed run does not fit.
+    """
+    saved = find_saved_run(Path(options.trained_agent)) if options.trained_agent else None
+    before: Mapping[str, Any] = saved.arguments if saved is not None else {}
+    env = options.env or before.get("env") or DEFAULT_ENV
+    algo = options.algo or before.get("algo") or DEFAULT_ALGO
+    seed = options.seed if options.seed is not None else before.get("seed", 0)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: must lie in 0..{2**32 - 1}")
+    entry = dict(saved.hyperparameters) if saved is not None and saved.hyperparameters else read_entry(algo, env)
+    entry |= options.hyperparameters
+    planned = int(entry.get("n_timesteps", 0))
+    for key in ("n_timesteps", "n_envs"):
+        if (value := getattr(options, key)) is not None:
+            entry[key] = value
+    env_kwargs = {"workloads": TRAINING_SUITE, **before.get("env_kwargs", {}), **options.env_kwargs}
+    if options.workloads:
+        env_kwargs["workloads"] = list(options.workloads)
+    if options.mode is not None:
+        env_kwargs["mode"] = options.mode
+    settings = run_settings(entry)
+    further = settings.n_timesteps
+    if saved is not None and options.n_timesteps is None:
+        further = planned - saved.num_timesteps
+        if further < 1:
+            raise UserError(f"{saved.model} has its {saved.num_timesteps:,} steps already: give -n for further ones")
+    if saved is not None:
+        # The plan of the whole, so that an interruption of the continued run can be resumed in turn.
+        entry["n_timesteps"] = saved.num_timesteps + further
+    return Plan(env, algo, seed, env_kwargs, entry, settings, further, saved)
+
+
+def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str) -> BaseAlgorithm:
+    """The model to be trained; one that is continued gets parameters only, so that no saved code ever runs."""
+    arguments = constructor_arguments(plan.settings.model)
+    wrapped: VecEnv = env
+    if plan.settings.normalize:
+        gamma = float(arguments.get("gamma", 0.99))
+        wrapped = VecNormalize(env, norm_obs=False, norm_reward=True, gamma=gamma)
+    model = make_model(algorithm, wrapped, arguments, seed=plan.seed, device=device)
+    if plan.saved is not None:
+        try:
+            model.set_parameters(str(plan.saved.model), device=model.device)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{plan.saved.model} does not fit {plan.algo} on {plan.env}: {reason}") from None
+        model.num_timesteps = plan.saved.num_timesteps
+        # Row seeds of the continued run differ, so that it does not play its first episodes again.
+        env.seed((plan.seed + plan.saved.num_timesteps) % 2**32)
+    return model
+
+
+def _learn(
+    model: BaseAlgorithm, plan: Plan, callbacks: list[BaseCallback], options: TrainingOptions, evaluate: Evaluate
+) -> None:
+    """Train for the planned steps, with a progress bar where one is wanted."""
+    shown = options.progress if options.progress is not None else sys.stderr.isatty()
+    total = model.num_timesteps + plan.further_steps
+    progress = ShowProgress(total, evaluate) if shown else None
+    try:
+        model.learn(
+            plan.further_steps,
+            callback=CallbackList(callbacks + ([progress] if progress is not None else [])),
+            log_interval=1 if hasattr(model, "rollout_buffer") else model.n_envs,
+            reset_num_timesteps=plan.saved is None,
+        )
+    finally:
+        if progress is not None:
+            progress.close()
+
+
+def _set_logger(model: BaseAlgorithm, folder: RunFolder, plan: Plan, options: TrainingOptions) -> str | None:
+    """Send what the algorithm records to TensorBoard and, if wanted, to the terminal.
+
+    Returns:
+        What `tensorboard --logdir` should look at; None without TensorBoard.
+    """
+    outputs: list[KVWriter] = []
+    board = None
+    if options.tensorboard_log is None:
+        board = options.log_folder
+        outputs.append(TensorBoardOutputFormat(str(folder.path / "tensorboard")))
+    elif options.tensorboard_log:
+        board = options.tensorboard_log
+        run = Path(board) / folder.env_name / f"{plan.algo}_{folder.path.name.rpartition('_')[2]}"
+        outputs.append(TensorBoardOutputFormat(str(run)))
+    if options.verbose >= 2:
+        outputs.append(HumanOutputFormat(sys.stdout))
+    model.set_logger(Logger(str(folder.path), outputs))
+    return board
+
+
+def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..., None]) -> None:
+    """Play the held-out workloads with the best model, and print what came of it."""
+    from agents.evaluation import closing_report
+
+    model.set_parameters(str(folder.best_model), device=model.device)
+    arguments = {key: value for key, value in plan.env_kwargs.items() if key not in ("workloads", "mode")}
+    say("playing the held-out workloads ...", flush=True)
+    workloads = workload_names(HELD_OUT_SUITE)
+    say(closing_report(plan.env, arguments, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
+
+
+def _settled(plan: Plan) -> dict[str, Any]:
+    """The values of `args.yml` that a resumed run needs."""
+    return {"env": plan.env, "algo": plan.algo, "seed": plan.seed, "env_kwargs": dict(plan.env_kwargs)}
+
+
+def _frequency(given: int | None, steps: int, parts: int, option: str) -> int:
+    """Steps between two times of something."""
+    if given is None:
+        return max(1, steps // parts)
+    if given < 0:
+        raise UserError(f"{option} {given}: must not be negative")
+    return given
+
+
+def _episodes(given: int | None, workloads: int) -> int:
+    """Episodes of one evaluation."""
+    if given is None:
+        return 2 * workloads
+    if given < 1:
+        raise UserError(f"--eval-episodes {given}: must be at least 1")
+    return given
+
+
+def _silent(*values: object, **arguments: object) -> None:
+    """Say nothing."""

@@ -1,0 +1,188 @@
+"""`kml/LfsTune-v0`: tune the cleaner of a log-structured file system, one control interval at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kml_envs.envs.lfs import (
+    LfsRendering,
+    LfsTuneSubsystem,
+    make_config,
+    make_options,
+    make_warm,
+    subsystem_factory,
+)
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory
+from kml_envs.errors import UserError
+from kml_envs.lfs.tune import THRESHOLD_EXPONENT, THRESHOLD_RATIO
+from kml_envs.proxy import ProxyOptions
+
+DEFAULT_AGE_THRESHOLDS = (2.0**THRESHOLD_EXPONENT, THRESHOLD_RATIO * 2.0**THRESHOLD_EXPONENT)
+
+
+class LfsTuneEnv(LfsRendering, ProxyEnv):
+    """Tune the cleaner of a log-structured file system, one control interval at a time.
+
+    ## Description
+    The file system is that of `kml/LfsVictim-v0`. Here the agent does not pick victims; it recommends the weights of
+    the score by which the kernel side picks them, and the ages that split relocated blocks into three logs, and holds
+    them for an interval of user writes. No single rule is best everywhere: greedy is best on uniform loads,
+    cost-benefit on strongly skewed ones, and the right split by age depends on the load.
+
+    ## Action Space
+    `Box(-1, 1, (9,), float32)`. The section with the highest score is cleaned:
+    `−u + 2 (a0 u² + a1 m + a2 m u + a3 i + a4 i u + r (a5 + a6 u + a7 m))`, where u is the valid share,
+    `m = log2(1 + 16 (now − mtime) / P) / 4`, `i = log2(1 + (now − last invalidation) / B) / 4`, r is 1 for sections
+    written by cleaning, P the blocks of the volume, B the blocks of a section. Relocated blocks are split by age at
+    `P · 2^(−3.3 + 3 a8)` user writes and four times that. The zero action is greedy with a tenth of the volume as
+    age threshold.
+
+    | Num | Name | Weight of |
+    | --- | --- | --- |
+    | 0 | valid_share_squared | u² |
+    | 1 | age | m |
+    | 2 | age_times_valid_share | m u |
+    | 3 | quiet | i |
+    | 4 | quiet_times_valid_share | i u |
+    | 5 | relocated | r |
+    | 6 | relocated_times_valid_share | r u |
+    | 7 | relocated_times_age | r m |
+    | 8 | age_threshold | exponent of the age threshold |
+
+    ## Observation Space
+    `Box(0, 1, (29,), float32)`.
+
+    | Num | Name | Meaning | Scale |
+    | --- | --- | --- | --- |
+    | 0 | free_margin | free sections above the reserve | share of the span up to twice the cleaning trigger |
+    | 1 | recent_write_amplification | of the last interval | log2(WA) / 4 |
+    | 2 | recent_victim_valid_share | mean valid share of the last interval's victims | share |
+    | 3-18 | overwrite_age_k | age of recently overwritten blocks, bucket 12 about one volume | share of the overwrites |
+    | 19-28 | segments_valid_k_percent | dirty segments with k to k + 10 % valid blocks | share of the segments |
+
+    ## Rewards
+    (blocks that the built-in algorithm moved − blocks moved) / B since the last step, at the same user writes; under
+    `efficiency="shadow"` the sum over an episode times B is exactly the block moves saved.
+
+    ## Starting State
+    A volume in steady state: filled, then overwritten `warm_volumes` times under the built-in algorithm, with a
+    workload drawn from `workloads`. `reset(options={"workload": NAME})` fixes the workload from then on, None frees it.
+
+    ## Episode End
+    Truncated after `episode_volumes` volumes of user writes: 20 intervals by default. Never terminated.
+
+    ## Information
+    `mode`, `verdict` and `acted_by_agent` at every step; at the end `efficiency` (blocks saved), `workload`,
+    `write_amplification`, `moved_blocks`, `operations`, `free_sections`, `stall_ms` and more. With `info_decisions`
+    a built-in decision of NaN stands for the built-in algorithm at its shipped settings.
+
+    ## Arguments
+    | Argument | Default | Meaning |
+    | --- | --- | --- |
+    | workloads | "synthetic-train" | a suite, a workload or several (see the workloads page) |
+    | interval_volumes | 0.25 | length of a control interval in volumes of user writes |
+    | segments, blocks_per_segment, segments_per_section | 256, 64, 1 | geometry; F2FS's segments hold 512 blocks |
+    | utilisation | 0.85 | share of the main area that holds live blocks |
+    | builtin | "greedy" | built-in algorithm, with the same split by age at the thresholds below |
+    | age_thresholds | (0.1015, 0.406) | of the built-in algorithm, in volumes |
+    | trigger_sections | reserve + 4 | free sections at which cleaning starts |
+    | mode | "recommendation" | emergency, learning, collaboration or recommendation |
+    | efficiency | "shadow" | reward estimate: shadow, units or none |
+    | episode_volumes | 5 | length of an episode in volumes of user writes |
+    | window_volumes | 2 | length of a unit, where the mode works in units |
+    | share, probes | None, False | the agent's share of units; probe units in recommendation mode |
+    | warm_volumes | 4 | user writes before an episode begins |
+
+    ## Version History
+    - v0: first version.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
+        """Set the file system up; arguments as in the class description."""
+        make_subsystem, options = tune_setup(**arguments)
+        super().__init__(make_subsystem, options, render_mode=render_mode, info_decisions=info_decisions)
+
+
+class LfsTuneVectorEnv(LfsRendering, ProxyVectorEnv):
+    """Many `LfsTuneEnv` stepped together by one compiled loop; same spaces, arguments and rewards."""
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        **ProxyVectorEnv.metadata,
+        "render_modes": ["rgb_array", "ansi"],
+        "render_fps": 4,
+    }
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        autoreset_mode: str = "same_step",
+        render_mode: str | None = None,
+        info_decisions: bool = False,
+        **arguments: Any,
+    ) -> None:
+        """Set the file systems up; arguments as for `LfsTuneEnv`."""
+        make_subsystem, options = tune_setup(**arguments)
+        super().__init__(
+            make_subsystem,
+            num_envs,
+            options,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            info_decisions=info_decisions,
+        )
+
+
+def tune_setup(
+    *,
+    workloads: str | Sequence[str] = "synthetic-train",
+    interval_volumes: float = 0.25,
+    segments: int = 256,
+    blocks_per_segment: int = 64,
+    segments_per_section: int = 1,
+    utilisation: float = 0.85,
+    builtin: str = "greedy",
+    age_thresholds: Sequence[float] = DEFAULT_AGE_THRESHOLDS,
+    trigger_sections: int | None = None,
+    mode: str = "recommendation",
+    efficiency: str = "shadow",
+    episode_volumes: float = 5.0,
+    window_volumes: float = 2.0,
+    share: float | None = None,
+    probes: bool = False,
+    warm_volumes: float = 4.0,
+) -> tuple[SubsystemFactory, ProxyOptions]:
+    """Turn the arguments of `LfsTuneEnv` into a subsystem factory and proxy options.
+
+    Raises:
+        UserError: An argument is out of range, or a name is not known.
+    """
+    if len(age_thresholds) != 2:
+        raise UserError(f"age_thresholds {tuple(age_thresholds)}: this environment splits at two ages")
+    config = make_config(
+        segments=segments,
+        blocks_per_segment=blocks_per_segment,
+        segments_per_section=segments_per_section,
+        utilisation=utilisation,
+        builtin=builtin,
+        placement="age-threshold",
+        trigger_sections=trigger_sections,
+        age_thresholds=age_thresholds,
+    )
+    options = make_options(
+        config,
+        mode=mode,
+        efficiency=efficiency,
+        episode_volumes=episode_volumes,
+        window_volumes=window_volumes,
+        share=share,
+        probes=probes,
+    )
+    interval_writes = round(interval_volumes * config.geometry.volume_blocks)
+    if interval_writes < 1:
+        raise UserError(f"interval_volumes {interval_volumes}: must hold at least one user write")
+    warm = make_warm(config, workloads, warm_volumes)
+    return subsystem_factory(LfsTuneSubsystem, warm, interval_writes=interval_writes), options

@@ -1,0 +1,175 @@
+"""`kml/LfsVictim-v0`: choose the segment that a log-structured file system cleans next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kml_envs.envs.lfs import (
+    LfsRendering,
+    LfsVictimSubsystem,
+    make_config,
+    make_options,
+    make_warm,
+    subsystem_factory,
+)
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory
+from kml_envs.proxy import ProxyOptions
+
+
+class LfsVictimEnv(LfsRendering, ProxyEnv):
+    """Choose the segment that a log-structured file system cleans next.
+
+    ## Description
+    A log-structured file system writes every block to the end of a log; the old copy becomes garbage. Before free
+    segments run out, a *victim* segment is chosen, its valid blocks are moved to another log, and the segment is free
+    again. Moving costs device writes: *write amplification* is (user blocks + moved blocks) / user blocks. Greedy
+    cleaning (fewest valid blocks) is the cheapest next operation, but it wears out cold segments' garbage too early
+    and loses to policies that look ahead. The agent sees 32 candidates that the kernel side pre-selects, and
+    recommends one; the proxy checks it and cleans it, or lets the built-in algorithm act.
+
+    ## Action Space
+    `Discrete(32)`: the candidate to clean. Candidate 0 is the built-in algorithm's own choice; then come the 12
+    segments with the fewest valid blocks, the 12 best by cost-benefit and the 8 oldest, without repeats. Empty slots
+    are masked (`action_masks()`, MaskablePPO's convention); choosing one is rejected and the built-in algorithm acts.
+
+    ## Observation Space
+    `Box(0, 1, (285,), float32)`: 29 context features, then 8 features for each of the 32 candidates.
+
+    | Num | Name | Meaning | Scale |
+    | --- | --- | --- | --- |
+    | 0 | free_margin | free sections above the reserve | share of the span up to twice the cleaning trigger |
+    | 1 | recent_write_amplification | of the last quarter volume | log2(WA) / 4 |
+    | 2 | recent_victim_valid_share | mean valid share of the last quarter volume's victims | share |
+    | 3-18 | overwrite_age_k | age of recently overwritten blocks, bucket 12 about one volume | share of the overwrites |
+    | 19-28 | segments_valid_k_percent | dirty segments with k to k + 10 % valid blocks | share of the segments |
+    | 29 + 8c | present | slot c holds a candidate | 0 or 1 |
+    | 30 + 8c | valid_share | valid blocks u | share |
+    | 31 + 8c | age | user writes t since its mtime | log2(1 + 16 t / P) / 8 |
+    | 32 + 8c | quiet | user writes t since its last invalidation | log2(1 + t / B) / 8 |
+    | 33 + 8c | open_age | user writes t since it was opened | log2(1 + 16 t / P) / 8 |
+    | 34 + 8c | relocated | written by cleaning | 0 or 1 |
+    | 35 + 8c | benefit | (1 - u) age / (1 + u) | as age |
+    | 36 + 8c | invalidation_rate | invalid share per volume of user writes, r | log2(1 + r) / 6 |
+
+    P is the blocks of the volume, B the blocks of a section.
+
+    ## Rewards
+    (blocks that the built-in algorithm moved − blocks moved) / B since the last step, at the same user writes. Under
+    `efficiency="shadow"` a second simulator runs the built-in algorithm on the same writes, so that the sum over an
+    episode times B is exactly the block moves saved.
+
+    ## Starting State
+    A volume in steady state: filled, then overwritten `warm_volumes` times under the built-in algorithm, with a
+    workload drawn from `workloads`. `reset(options={"workload": NAME})` fixes the workload from then on, None frees it.
+
+    ## Episode End
+    Truncated after `episode_volumes` volumes of user writes. Never terminated.
+
+    ## Information
+    `mode`, `verdict` and `acted_by_agent` at every step; at the end `efficiency` (blocks saved), `workload`,
+    `write_amplification`, `moved_blocks`, `operations`, `free_sections`, `stall_ms` and more.
+
+    ## Arguments
+    | Argument | Default | Meaning |
+    | --- | --- | --- |
+    | workloads | "synthetic-train" | a suite, a workload or several (see the workloads page) |
+    | segments, blocks_per_segment, segments_per_section | 256, 64, 1 | geometry; F2FS's segments hold 512 blocks |
+    | utilisation | 0.85 | share of the main area that holds live blocks |
+    | builtin | "greedy" | built-in algorithm |
+    | placement | "user-gc-split" | which log a block goes to |
+    | age_thresholds | (0.1, 0.4) | of placement "age-threshold", in volumes |
+    | trigger_sections | reserve + 4 | free sections at which cleaning starts |
+    | mode | "recommendation" | emergency, learning, collaboration or recommendation |
+    | efficiency | "shadow" | reward estimate: shadow, units or none |
+    | episode_volumes | 5 | length of an episode in volumes of user writes |
+    | window_volumes | 2 | length of a unit, where the mode works in units |
+    | share, probes | None, False | the agent's share of units; probe units in recommendation mode |
+    | warm_volumes | 4 | user writes before an episode begins |
+
+    ## Version History
+    - v0: first version.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
+        """Set the file system up; arguments as in the class description."""
+        make_subsystem, options = victim_setup(**arguments)
+        super().__init__(make_subsystem, options, render_mode=render_mode, info_decisions=info_decisions)
+
+
+class LfsVictimVectorEnv(LfsRendering, ProxyVectorEnv):
+    """Many `LfsVictimEnv` stepped together by one compiled loop; same spaces, arguments and rewards."""
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        **ProxyVectorEnv.metadata,
+        "render_modes": ["rgb_array", "ansi"],
+        "render_fps": 10,
+    }
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        autoreset_mode: str = "same_step",
+        render_mode: str | None = None,
+        info_decisions: bool = False,
+        **arguments: Any,
+    ) -> None:
+        """Set the file systems up; arguments as for `LfsVictimEnv`."""
+        make_subsystem, options = victim_setup(**arguments)
+        super().__init__(
+            make_subsystem,
+            num_envs,
+            options,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            info_decisions=info_decisions,
+        )
+
+
+def victim_setup(
+    *,
+    workloads: str | Sequence[str] = "synthetic-train",
+    segments: int = 256,
+    blocks_per_segment: int = 64,
+    segments_per_section: int = 1,
+    utilisation: float = 0.85,
+    builtin: str = "greedy",
+    placement: str = "user-gc-split",
+    age_thresholds: Sequence[float] = (0.1, 0.4),
+    trigger_sections: int | None = None,
+    mode: str = "recommendation",
+    efficiency: str = "shadow",
+    episode_volumes: float = 5.0,
+    window_volumes: float = 2.0,
+    share: float | None = None,
+    probes: bool = False,
+    warm_volumes: float = 4.0,
+) -> tuple[SubsystemFactory, ProxyOptions]:
+    """Turn the arguments of `LfsVictimEnv` into a subsystem factory and proxy options.
+
+    Raises:
+        UserError: An argument is out of range, or a name is not known.
+    """
+    config = make_config(
+        segments=segments,
+        blocks_per_segment=blocks_per_segment,
+        segments_per_section=segments_per_section,
+        utilisation=utilisation,
+        builtin=builtin,
+        placement=placement,
+        trigger_sections=trigger_sections,
+        age_thresholds=age_thresholds,
+    )
+    options = make_options(
+        config,
+        mode=mode,
+        efficiency=efficiency,
+        episode_volumes=episode_volumes,
+        window_volumes=window_volumes,
+        share=share,
+        probes=probes,
+    )
+    return subsystem_factory(LfsVictimSubsystem, make_warm(config, workloads, warm_volumes)), options

@@ -1,0 +1,138 @@
+"""The agent picks the victim: one decision per cleaning, among candidates that the kernel side pre-selects."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kml_envs.compiling import Record, compiled
+from kml_envs.lfs.observation import (
+    CANDIDATE_FEATURES,
+    CANDIDATES,
+    CONTEXT_FEATURES,
+    choose_candidates,
+    mark_recent,
+    observe_candidate,
+    observe_context,
+)
+from kml_envs.lfs.simulator import advance, clean
+from kml_envs.lfs.state import SegmentState, segments
+from kml_envs.lfs.subsystem import BoolArray, IntArray, LfsVolumes
+from kml_envs.lfs.warmup import WarmVolumes
+
+CONTEXT = len(CONTEXT_FEATURES)
+PER_CANDIDATE = len(CANDIDATE_FEATURES)
+FEATURE_NAMES = (
+    *CONTEXT_FEATURES,
+    *(f"candidate_{k}_{name}" for k in range(CANDIDATES) for name in CANDIDATE_FEATURES),
+)
+
+# Codes of `check_victims`; `LfsVictim.check` turns them into the proxy's verdicts.
+ACCEPTED, FREE, CURRENT, UNDER_CLEANING, FULLY_VALID, PROTECTED, MISSING = range(7)
+
+
+class VictimVolumes(LfsVolumes):
+    """N volumes that ask which of their candidates to clean.
+
+    Attributes:
+        candidates: (N, CANDIDATES) int32, sections of the last snapshot, -1 in empty slots.
+    """
+
+    def __init__(self, warm: WarmVolumes, instances: int) -> None:
+        """Allocate the volumes."""
+        super().__init__(warm, instances)
+        self.candidates = np.full((instances, CANDIDATES), -1, np.int32)
+        self._keys = np.zeros(CANDIDATES, np.float64)
+
+    def observe(self) -> tuple[NDArray[np.float32], BoolArray]:
+        """Choose candidates and describe them.
+
+        Returns:
+            Features (N, 29 + 8 K) float32 and mask (N, K) bool, new arrays; a row without a pending decision
+            shows its context only, and candidate 0 is not masked.
+        """
+        features = np.zeros((self.instances, CONTEXT + CANDIDATES * PER_CANDIDATE), np.float32)
+        mask = np.zeros((self.instances, CANDIDATES), np.bool_)
+        _observe_rows(self.state.volumes, self.candidates, self._keys, features, mask)
+        return features, mask
+
+    def builtin_decision(self) -> IntArray:
+        """(N,) int64: candidate 0, the built-in algorithm's own choice."""
+        return np.zeros(self.instances, np.int64)
+
+    def check_codes(self, recommendation: IntArray) -> NDArray[np.int8]:
+        """(N,) int8: what the kernel side knows against cleaning the chosen candidates (N,) now."""
+        codes = np.zeros(self.instances, np.int8)
+        _check_rows(self.state.volumes, self.candidates, recommendation, codes)
+        return codes
+
+    def pending(self) -> BoolArray:
+        """(N,) bool: a cleaning decision is waiting."""
+        return np.asarray(self.state.volumes["pending"] != 0)
+
+    def execute(self, decision: IntArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
+        """Clean the chosen candidates of the rows, and let the user write on (see BatchedSubsystem)."""
+        _execute_rows(self.state.volumes, self.candidates, decision, ask, until, rows)
+
+
+@compiled
+def check_victim(volume: Record, section: int) -> int:
+    """Whether a section may be cleaned now, as NILFS2's kernel side checks what its cleaner asks for.
+
+    Args:
+        volume: The VOLUME record.
+        section: Section number, negative where there is none.
+
+    Returns:
+        ACCEPTED or the code of the reason against it.
+    """
+    if section < 0 or section >= volume.sections:
+        return MISSING
+    head = segments(volume)[section * volume.segments_per_section]
+    if head.state == SegmentState.CURRENT:
+        return CURRENT
+    if head.state == SegmentState.CLEANING:
+        return UNDER_CLEANING
+    if head.state == SegmentState.FULL:
+        return FULLY_VALID
+    if head.state != SegmentState.DIRTY:
+        return FREE
+    if volume.settings.protection > 0 and head.sealed_at > volume.clock - volume.settings.protection:
+        return PROTECTED
+    return ACCEPTED
+
+
+@compiled
+def _observe_rows(volumes: Record, candidates: Record, keys: Record, features: Record, mask: Record) -> None:
+    for i in range(volumes.size):
+        volume = volumes[i]
+        observe_context(volume, features[i, :CONTEXT])
+        mask[i, 0] = True
+        if volume.pending == 0:
+            candidates[i, :] = -1
+            continue
+        choose_candidates(volume, candidates[i], keys)
+        for k in range(candidates.shape[1]):
+            if candidates[i, k] >= 0:
+                mask[i, k] = True
+                first = CONTEXT + k * PER_CANDIDATE
+                observe_candidate(volume, candidates[i, k], features[i, first : first + PER_CANDIDATE])
+
+
+@compiled
+def _check_rows(volumes: Record, candidates: Record, chosen: Record, codes: Record) -> None:
+    for i in range(volumes.size):
+        codes[i] = check_victim(volumes[i], candidates[i, chosen[i]]) if volumes[i].pending else ACCEPTED
+
+
+@compiled
+def _execute_rows(volumes: Record, candidates: Record, chosen: Record, ask: Record, until: Record, rows: Record) -> None:
+    for i in range(volumes.size):
+        if not rows[i]:
+            continue
+        volume = volumes[i]
+        if volume.pending:
+            clean(volume, candidates[i, chosen[i]] if chosen[i] > 0 else volume.suggestion)
+        if 4 * (volume.user_writes - volume.mark_writes) >= volume.block_count:
+            mark_recent(volume)
+        advance(volume, until[i], ask[i])

@@ -1,0 +1,133 @@
+"""Named workloads and suites: what agents train on, what they are chosen by, and what they are judged on.
+
+Training, validation and held-out workloads are disjoint by name; nothing is tuned on held-out ones. A workload is
+named by its kind and parameters (`zipf-0.99`, `hot-cold-0.8-0.2`), by a bundled trace's name, or as `trace:PATH`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from kml_envs.errors import UserError, unknown_name
+from kml_envs.workloads.bundled import bundled_index, load_bundled
+from kml_envs.workloads.synthetic import (
+    Phase,
+    PhaseKind,
+    Workload,
+    hot_cold,
+    replay,
+    sequential,
+    shifting,
+    uniform,
+    zipf,
+)
+from kml_envs.workloads.trace import read_trace
+
+SUITE_VERSION = 1
+"""Changes whenever a workload of a suite does: results are comparable within one version only."""
+
+SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
+    "synthetic-train": (
+        "hot-cold-0.55-0.45",
+        "hot-cold-0.7-0.3",
+        "hot-cold-0.85-0.15",
+        "hot-cold-0.9-0.1",
+        "hot-cold-0.97-0.03",
+        "zipf-0.4",
+        "zipf-0.7",
+        "zipf-0.9",
+        "zipf-1.1",
+        "shifting-hot-spots",
+        "shifting-skew",
+    ),
+    "synthetic-validation": ("hot-cold-0.6-0.4", "hot-cold-0.75-0.25", "zipf-0.8", "shifting-zipf"),
+    "synthetic-held-out": ("uniform", "zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture"),
+}
+
+_SHIFTING: dict[str, tuple[Phase, ...]] = {
+    "shifting-hot-spots": tuple(
+        Phase(PhaseKind.HOT_COLD, volumes=1.5, hot_writes=0.85, hot_blocks=0.15, shift=place)
+        for place in (0.0, 0.35, 0.7)
+    ),
+    "shifting-skew": (
+        Phase(PhaseKind.ZIPF, volumes=1.0, theta=1.0),
+        Phase(PhaseKind.UNIFORM, volumes=0.75),
+        Phase(PhaseKind.HOT_COLD, volumes=1.0, hot_writes=0.9, hot_blocks=0.2, shift=0.5),
+    ),
+    "shifting-zipf": tuple(Phase(PhaseKind.ZIPF, volumes=1.5, theta=0.95, shift=place) for place in (0.0, 0.4)),
+    "shifting-mixture": (
+        Phase(PhaseKind.ZIPF, volumes=1.25, theta=0.9, shift=0.2),
+        Phase(PhaseKind.HOT_COLD, volumes=1.25, hot_writes=0.8, hot_blocks=0.1, shift=0.6),
+        Phase(PhaseKind.UNIFORM, volumes=0.5),
+        Phase(PhaseKind.HOT_COLD, volumes=1.25, hot_writes=0.8, hot_blocks=0.1, shift=0.1),
+    ),
+}
+_SPLITS = ("train", "validation", "held-out")
+
+
+def suites() -> dict[str, tuple[str, ...]]:
+    """All suites by name: `synthetic-…` and `real-…`, and `…` for both together."""
+    result = dict(SYNTHETIC_SUITES)
+    for split in _SPLITS:
+        real = tuple(name for name, trace in bundled_index().items() if trace.split == split)
+        result[f"real-{split}"] = real
+        result[split] = result[f"synthetic-{split}"] + real
+    return result
+
+
+def workload_names(selection: str | Iterable[str]) -> tuple[str, ...]:
+    """Expand suites and names into workload names, without repeats.
+
+    Args:
+        selection: A suite, a workload name, or several of either.
+
+    Returns:
+        The names in order.
+
+    Raises:
+        UserError: Nothing is selected.
+    """
+    known = suites()
+    names: dict[str, None] = {}
+    for entry in (selection,) if isinstance(selection, str) else selection:
+        names.update(dict.fromkeys(known.get(entry, (entry,))))
+    if not names:
+        raise UserError("no workload is selected: name a suite or a workload")
+    return tuple(names)
+
+
+def make_workload(name: str) -> Workload:
+    """Make a workload by its name.
+
+    Args:
+        name: `uniform`, `sequential`, `zipf-THETA`, `hot-cold-WRITES-BLOCKS`, `shifting-…`, a bundled trace's name,
+            or `trace:PATH` for a trace file of the user.
+
+    Returns:
+        The workload.
+
+    Raises:
+        UserError: The name is none of these, or the trace cannot be read.
+    """
+    if name.startswith("trace:"):
+        return replay(read_trace(name.removeprefix("trace:")))
+    if name in _SHIFTING:
+        return shifting(name, _SHIFTING[name])
+    if name in bundled_index():
+        return replay(load_bundled(name))
+    if name == "uniform":
+        return uniform()
+    if name == "sequential":
+        return sequential()
+    if match := re.fullmatch(r"zipf-([0-9.]+)", name):
+        return zipf(float(match[1]))
+    if match := re.fullmatch(r"hot-cold-([0-9.]+)-([0-9.]+)", name):
+        return hot_cold(float(match[1]), float(match[2]))
+    accepted = {"uniform", "sequential", "zipf-THETA", "hot-cold-WRITES-BLOCKS", "trace:PATH"}
+    raise unknown_name("workload", name, accepted | set(suites()) | set(bundled_index()) | set(_SHIFTING))
+
+
+def make_workloads(selection: str | Iterable[str]) -> tuple[Workload, ...]:
+    """Make all workloads of a selection (see `workload_names`)."""
+    return tuple(make_workload(name) for name in workload_names(selection))

@@ -1,0 +1,96 @@
+"""The command line of `train.py`: mistakes in one line, and a clean stop."""
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kml_envs.errors import run_command
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--env-kwargs", "segments:64", "blocks_per_segment:16", "utilisation:0.6", "warm_volumes:1.0"]
+QUICK = [*SMALL, "--workload", "zipf-0.9", "--n-envs", "4", "-params", "n_steps:8", "batch_size:32", "n_epochs:1"]
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "train.py"), *arguments]
+
+
+def run(tmp_path, *arguments):
+    return subprocess.run(
+        command("-f", str(tmp_path / "logs"), *arguments), capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    (
+        (["--env", "kml/LfsTuna-v0"], "Did you mean 'kml/LfsTune-v0'"),
+        (["--algo", "pppo"], "Did you mean 'ppo'"),
+        (["--algo", "dqn"], "choose one of"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["-n", "0"], "positive"),
+        (["-n", "many"], "invalid int"),
+        (["--env-kwargs", "segments"], "KEY:VALUE"),
+        (["--env-kwargs", "segmants:3"], "segmants"),
+        (["-params", "gama:0.9"], "gama"),
+        (["-params", "learning_rate:fast"], "lin_X"),
+        (["--mode", "autopilot"], "autopilot"),
+        (["--workload", "no-such"], "no-such"),
+        (["--trace", "no-such-file.csv"], "no-such-file.csv"),
+        (["-i", "no-such-model.zip"], "no-such-model.zip"),
+        (["--eval-freq", "-1"], "--eval-freq"),
+        (["--device", "toaster"], "toaster"),
+    ),
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line_and_leave_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+    # In this process, because starting one that imports torch takes seconds.
+    monkeypatch.setattr(sys, "argv", ["train.py", "-f", str(tmp_path / "logs"), *arguments])
+    with pytest.raises(SystemExit) as exited:
+        run_command(train_command().main)
+    assert exited.value.code == 2
+    told = capsys.readouterr().err
+    assert message in told and told.startswith("error: ")
+    assert len(told.strip().splitlines()) == 1, told
+    assert not (tmp_path / "logs").exists()
+
+
+def train_command():
+    """The module `train.py`, which belongs to no package."""
+    spec = importlib.util.spec_from_file_location("train_command", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), ((signal.SIGINT, 130), (signal.SIGTERM, 143)))
+def test_an_interrupted_training_leaves_a_checkpoint_that_can_be_continued(number, status, tmp_path):
+    logs = tmp_path / "logs"
+    flags = ["--no-progress", "--no-closing", "--eval-episodes", "1", "--eval-freq", "0"]
+    process = subprocess.Popen(
+        command("-f", str(logs), "-n", "1000000", *flags, *QUICK), stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    run_folder = logs / "ppo" / "kml-LfsTune-v0_1"
+    until = time.monotonic() + 240
+    while not (run_folder / "0.monitor.csv").exists() and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == status, output
+    [checkpoint] = run_folder.glob("rl_model_*_steps.zip")
+    assert f"-i {checkpoint}" in output
+    steps = int(checkpoint.name.split("_")[2])
+    again = run(tmp_path, "-i", str(checkpoint), "-n", "32", *flags)
+    assert again.returncode == 0, again.stderr
+    arguments = yaml.safe_load((logs / "ppo" / "kml-LfsTune-v0_2" / "kml-LfsTune-v0" / "args.yml").read_text())
+    assert arguments["env_kwargs"]["segments"] == 64
+    config = yaml.safe_load((logs / "ppo" / "kml-LfsTune-v0_2" / "kml-LfsTune-v0" / "config.yml").read_text())
+    assert config["n_timesteps"] == steps + 32

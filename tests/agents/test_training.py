@@ -1,0 +1,256 @@
+"""Training from options to files: every algorithm, the run folder, resume, TensorBoard, and evaluations."""
+
+import csv
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.algorithms import ALGORITHMS, find_algorithm
+from agents.callbacks import score
+from agents.hyperparameter_files import FOLDER, constructor_arguments, parse_pairs, read_entry, run_settings
+from agents.run_folder import find_saved_run, saved_steps
+from agents.tensorboard import flat, subsystem_prefix
+from agents.training import TrainingOptions, train
+from agents.vector_env import make_native_vec_env
+from kml_envs.errors import UserError
+
+ON_POLICY = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
+OFF_POLICY = {"learning_starts": 16, "batch_size": 16, "buffer_size": 500, "gradient_steps": 1, "train_freq": 4}
+QUICK = {
+    "ppo": ON_POLICY,
+    "ppo_mask": ON_POLICY,
+    "a2c": {"n_steps": 4},
+    "dqn": OFF_POLICY,
+    "qrdqn": OFF_POLICY,
+    "sac": OFF_POLICY,
+    "td3": OFF_POLICY,
+    "ars": {"n_delta": 2, "n_top": 1, "env_threads": 1},
+}
+TUNE, VICTIM = "kml/LfsTune-v0", "kml/LfsVictim-v0"
+FITTING = {TUNE: ("ppo", "a2c", "sac", "td3", "ars"), VICTIM: ("ppo", "ppo_mask", "a2c", "dqn", "qrdqn", "ars")}
+CASES = [(env, algo) for env, algos in FITTING.items() for algo in algos]
+
+
+def options(folder, small, *, env=TUNE, algo="ppo", **changes):
+    arguments = {
+        "env": env,
+        "algo": algo,
+        "n_timesteps": 64,
+        "n_envs": 4,
+        "env_kwargs": small,
+        "hyperparameters": QUICK[algo],
+        "workloads": ("zipf-0.9", "uniform"),
+        "eval_freq": 0,
+        "eval_episodes": 1,
+        "log_folder": str(folder),
+        "closing": False,
+        "progress": False,
+        "verbose": 0,
+    }
+    return TrainingOptions(**{**arguments, **changes})
+
+
+@pytest.fixture(autouse=True)
+def short_validation(monkeypatch, one_thread):
+    """Two validation workloads instead of all."""
+    monkeypatch.setattr("agents.training.VALIDATION_SUITE", ("zipf-0.8", "hot-cold-0.5-0.5"))
+
+
+@pytest.mark.parametrize(("env", "algo"), CASES)
+def test_every_algorithm_trains_where_it_fits(env, algo, small, tmp_path):
+    result = train(options(tmp_path, small, env=env, algo=algo))
+    assert result.num_timesteps >= 64 and not result.interrupted_by
+    assert saved_steps(result.folder / f"{env.replace('/', '-')}.zip") == result.num_timesteps
+    assert (result.folder / "best_model.zip").is_file()
+
+
+@pytest.mark.parametrize("env", FITTING)
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_algorithms_that_do_not_fit_say_which_do(env, algo, small):
+    space = make_native_vec_env(env, 1, small).action_space
+    if algo in FITTING[env]:
+        assert find_algorithm(algo, space, env).name == algo
+    else:
+        with pytest.raises(UserError, match="choose one of ppo") as caught:
+            find_algorithm(algo, space, env)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_policy_that_an_algorithm_lacks_is_refused(small, tmp_path):
+    with pytest.raises(UserError, match="CandidatePolicy"):
+        train(options(tmp_path, small, env=VICTIM, algo="qrdqn", hyperparameters={"policy": "CandidatePolicy"}))
+    assert not any(tmp_path.iterdir())
+
+
+def test_run_folder_holds_what_rl_zoo_users_expect(small, tmp_path):
+    result = train(options(tmp_path, small, save_freq=32, eval_freq=32))
+    folder = tmp_path / "ppo" / "kml-LfsTune-v0_1"
+    assert result.folder == folder
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    settings = {f"kml-LfsTune-v0/{name}" for name in ("args.yml", "config.yml", "command.txt", "run.yml")}
+    models = {"best_model.zip", "kml-LfsTune-v0.zip", "rl_model_32_steps.zip", "rl_model_64_steps.zip"}
+    assert settings | models | {"evaluations.npz", "0.monitor.csv"} <= names
+    assert not any(name.split("/")[-1].startswith(".") for name in names), "temporary files are left"
+
+    arguments = yaml.safe_load((folder / "kml-LfsTune-v0" / "args.yml").read_text())
+    assert arguments["algo"] == "ppo" and arguments["seed"] == 0 and arguments["env_kwargs"]["segments"] == 64
+    config = yaml.safe_load((folder / "kml-LfsTune-v0" / "config.yml").read_text())
+    assert config["n_timesteps"] == 64 and config["batch_size"] == 16 and config["learning_rate"].startswith("lin_")
+    run = yaml.safe_load((folder / "kml-LfsTune-v0" / "run.yml").read_text())
+    assert run["suite_version"] >= 1 and "torch" in run["versions"] and "git_revision" in run
+
+    with np.load(folder / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [0, 32, 64]
+        assert evaluations["results"].shape == evaluations["ep_lengths"].shape == (3, 2)
+        assert evaluations["workloads"].tolist() == ["zipf-0.8", "hot-cold-0.5-0.5"]
+    with (folder / "0.monitor.csv").open() as lines:
+        assert json.loads(lines.readline()[1:])["env_id"] == TUNE
+        episodes = list(csv.DictReader(lines))
+    assert len(episodes) == 8 and {"r", "l", "t", "write_amplification"} <= set(episodes[0])
+    assert train(options(tmp_path, small)).folder.name == "kml-LfsTune-v0_2"
+
+
+def test_resume_continues_the_step_count_and_the_parameters(small, tmp_path):
+    first = train(options(tmp_path, small, n_timesteps=96, save_freq=32))
+    checkpoint = first.folder / "rl_model_32_steps.zip"
+    again = train(TrainingOptions(**{**RESUME, "log_folder": str(tmp_path), "trained_agent": str(checkpoint)}))
+    assert again.num_timesteps == 96  # what the plan had left
+    assert again.folder.name == "kml-LfsTune-v0_2"
+    further = train(
+        TrainingOptions(
+            **{**RESUME, "log_folder": str(tmp_path), "trained_agent": str(again.folder), "n_timesteps": 32}
+        )
+    )
+    assert further.num_timesteps == 128
+    with np.load(further.folder / "evaluations.npz") as late, np.load(again.folder / "evaluations.npz") as early:
+        np.testing.assert_array_equal(late["results"][0], early["results"][-1])
+    with pytest.raises(UserError, match="give -n"):
+        train(TrainingOptions(**{**RESUME, "log_folder": str(tmp_path), "trained_agent": str(first.folder)}))
+
+
+RESUME = {"eval_freq": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
+
+
+def test_a_model_of_something_else_is_refused(small, tmp_path):
+    first = train(options(tmp_path / "one", small))
+    changed = {**RESUME, "log_folder": str(tmp_path / "two"), "trained_agent": str(first.folder), "n_timesteps": 32}
+    with pytest.raises(UserError, match="does not fit"):
+        train(TrainingOptions(**changed, hyperparameters={"policy_kwargs": {"net_arch": [8]}}))
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize("content", (b"", b"no zip at all"))
+def test_files_that_are_no_models_are_refused(content, tmp_path):
+    path = tmp_path / "model.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a model"):
+        find_saved_run(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", "[]")
+    with pytest.raises(UserError, match="not a model"):
+        find_saved_run(path)
+    with pytest.raises(UserError, match="no such file"):
+        find_saved_run(tmp_path / "nothing.zip")
+
+
+def test_same_seed_same_model(small, tmp_path):
+    one, other = (train(options(tmp_path / name, small, eval_freq=32)).folder for name in ("a", "b"))
+    with np.load(one / "evaluations.npz") as first, np.load(other / "evaluations.npz") as second:
+        np.testing.assert_array_equal(first["results"], second["results"])
+
+
+@pytest.mark.parametrize("mode", ("learning", "collaboration", "recommendation", "emergency"))
+def test_every_mode_trains_and_is_recorded(mode, small, tmp_path):
+    result = train(options(tmp_path, {**small, "episode_volumes": 5.0}, mode=mode))
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    assert events.Scalars(f"proxy/mode_fraction/{mode}")[-1].value == 1.0
+    share = events.Scalars("proxy/agent_share")[-1].value
+    assert share == 0.0 if mode == "emergency" else share > 0.0
+
+
+def test_tensorboard_holds_proxy_subsystem_agent_and_figures(small, tmp_path):
+    train(options(tmp_path, small, n_timesteps=96, tensorboard_log=str(tmp_path / "board")))
+    [folder] = (tmp_path / "board" / "kml-LfsTune-v0").iterdir()
+    assert folder.name == "ppo_1"
+    events = EventAccumulator(str(folder)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    proxy = {"proxy/mode", "proxy/agent_share", "proxy/efficiency/agent", "proxy/efficiency/builtin"}
+    verdicts = {"proxy/verdict/accepted", "proxy/verdict/no_such_candidate"}
+    subsystem = {f"lfs/{name}" for name in ("write_amplification", "free_sections", "moved_blocks", "stall_ms")}
+    agent = {"rollout/ep_rew_mean", "train/value_loss", "time/fps"}
+    evaluated = {"eval/mean_reward", "eval/score", "eval/score/zipf-0.8", "eval/write_amplification"}
+    assert proxy | verdicts | subsystem | agent | evaluated <= scalars
+    assert {"figures/segment_map", "figures/mode_timeline"} <= set(events.Tags()["images"])
+    plugins = events.summary_metadata
+    assert any(data.plugin_data.plugin_name == "hparams" for data in plugins.values())
+    assert any(data.plugin_data.plugin_name == "custom_scalars" for data in plugins.values())
+    assert events.Scalars("lfs/write_amplification")[-1].value >= 1.0
+
+
+def test_tensorboard_can_be_left_out(small, tmp_path):
+    folder = train(options(tmp_path, small, tensorboard_log="")).folder
+    assert not (folder / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_algorithm_has_hyperparameters_for_what_it_fits(algo):
+    assert (FOLDER / f"{algo}.yml").is_file()
+    for env, algos in FITTING.items():
+        if algo in algos:
+            settings = run_settings(read_entry(algo, env))
+            assert settings.n_timesteps > 0
+            assert settings.model.get("batch_size", 512) >= 512
+            constructor_arguments(settings.model)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"), ((["gamma"], "KEY:VALUE"), (["gamma:[1"], "YAML"), (["net-arch:1"], "KEY:VALUE"))
+)
+def test_pairs_that_cannot_be_read(pairs, message):
+    with pytest.raises(UserError, match=message):
+        parse_pairs(pairs, "--hyperparameters")
+
+
+def test_pairs_are_yaml():
+    assert parse_pairs(["gamma:0.9", "learning_rate=1e-3", "normalize:false", "net:{a: [1, 2]}", "s:text"], "") == {
+        "gamma": 0.9,
+        "learning_rate": 0.001,
+        "normalize": False,
+        "net": {"a": [1, 2]},
+        "s": "text",
+    }
+
+
+@pytest.mark.parametrize(
+    "entry",
+    (
+        {},
+        {"n_timesteps": 0},
+        {"n_timesteps": 10, "n_envs": "many"},
+        {"n_timesteps": 10, "normalize": {"norm_obs": True}},
+    ),
+)
+def test_run_settings_out_of_range(entry):
+    with pytest.raises(UserError):
+        run_settings(entry)
+
+
+def test_schedules():
+    schedule = constructor_arguments({"learning_rate": "lin_1e-3"})["learning_rate"]
+    assert schedule(1.0) == pytest.approx(1e-3) and schedule(0.5) == pytest.approx(5e-4)
+    with pytest.raises(UserError, match="lin_X"):
+        constructor_arguments({"learning_rate": "exp_1e-3"})
+
+
+def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
+    assert score({"moved_blocks": 100, "user_blocks": 100, "efficiency": 200.0}) == pytest.approx(np.log(2))
+    assert score({"r": 3.0}) == 3.0
+
+
+def test_names_and_values_for_tensorboard():
+    assert subsystem_prefix("kml/LfsTune-v0") == "lfs" and subsystem_prefix("kml/DamonMonitor-v0") == "damon"
+    assert flat({"a": {"b": [1], "c": 2}, "d": None}) == {"a.b": "[1]", "a.c": 2, "d": "None"}

@@ -1,0 +1,256 @@
+"""What every registered id promises, under Gymnasium's and Stable-Baselines3's own checkers and ours."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import kml_envs
+
+pytestmark = pytest.mark.gymnasium_interface
+
+SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_volumes": 1.0, "episode_volumes": 1.0}
+WORKLOADS = {"workloads": ["uniform", "zipf-1.1", "shifting-mixture"]}
+IDS = kml_envs.environment_ids()
+
+
+def make(env_id, **arguments):
+    return gymnasium.make(env_id, **{**SMALL, **WORKLOADS, **arguments})
+
+
+def make_vector(env_id, num_envs, **arguments):
+    return gymnasium.make_vec(
+        env_id,
+        num_envs=num_envs,
+        vectorization_mode="vector_entry_point",
+        **{**SMALL, **WORKLOADS, **arguments},
+    )
+
+
+def sample(env, rng):
+    """A valid action: any number within the bounds, any candidate that is not masked."""
+    if isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return int(rng.choice(np.flatnonzero(env.unwrapped.action_masks())))
+    return rng.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
+
+
+def run_episode(env, seed, rng, **reset):
+    observations, rewards = [env.reset(seed=seed, **reset)[0]], []
+    while True:
+        observation, reward, terminated, truncated, info = env.step(sample(env, rng))
+        observations.append(observation)
+        rewards.append(reward)
+        assert terminated is False
+        if truncated:
+            return np.array(observations), np.array(rewards), info
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_checkers_are_silent(env_id):
+    from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(env_id).unwrapped)
+        check_env_sb3(make(env_id).unwrapped)
+        # The passive checker of `make` sees a whole episode.
+        run_episode(make(env_id), 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_spec_round_trips(env_id):
+    spec = make(env_id).spec
+    copied = gymnasium.make(type(spec).from_json(spec.to_json()))
+    first, _ = make(env_id).reset(seed=5)
+    second, _ = copied.reset(seed=5)
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_deterministic_across_processes(env_id):
+    script = (
+        "import gymnasium, hashlib, json, sys, numpy as np\n"
+        "env_id, arguments = sys.argv[1], json.loads(sys.argv[2])\n"
+        "env = gymnasium.make('kml_envs:' + env_id, **arguments)\n"
+        "env.action_space.seed(1)\n"
+        "observation, _ = env.reset(seed=7)\n"
+        "digest = hashlib.sha256(observation.tobytes())\n"
+        "truncated = False\n"
+        "while not truncated:\n"
+        "    observation, reward, _, truncated, _ = env.step(env.action_space.sample())\n"
+        "    digest.update(observation.tobytes() + np.float64(reward).tobytes())\n"
+        "print(digest.hexdigest())\n"
+    )
+    arguments = json.dumps({**SMALL, **WORKLOADS})
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script, env_id, arguments], check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("mode", ["recommendation", "collaboration"])
+def test_vector_rows_equal_single_environments(env_id, mode):
+    """Step for step within the first episode, and after autoreset from each row's own generator."""
+    count = 3
+    arguments = {"mode": mode, "episode_volumes": 4.5 if mode == "collaboration" else 0.75}
+    vector = make_vector(env_id, count, **arguments)
+    singles = [make(env_id, **arguments) for _ in range(count)]
+    seen, _ = vector.reset(seed=11)
+    for row, env in enumerate(singles):
+        assert np.array_equal(seen[row], env.reset(seed=11 + row)[0])
+    rng = np.random.default_rng(2)
+    resets = 0
+    for _ in range(2000):
+        actions = [sample(env, rng) for env in singles]
+        seen, rewards, _, truncated, infos = vector.step(np.array(actions))
+        for row, env in enumerate(singles):
+            observation, reward, _, ended, info = env.step(actions[row])
+            assert reward == rewards[row]
+            assert ended == truncated[row]
+            if ended:
+                resets += 1
+                assert np.array_equal(observation, infos["final_obs"][row])
+                assert info["moved_blocks"] == infos["final_info"]["moved_blocks"][row]
+                observation, _ = env.reset()
+            assert np.array_equal(observation, seen[row])
+        if resets >= 2 * count:
+            break
+    assert resets >= count
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("mode", ["learning", "collaboration", "recommendation", "emergency"])
+def test_reward_is_exactly_the_moves_saved(env_id, mode):
+    """Σ reward · B = moves(shadow) − moves(agent): the shadow is run here by hand, as an emergency."""
+    arguments = {"mode": mode, "episode_volumes": 4.0, "workloads": ["zipf-1.1"]}
+    env = make(env_id, **arguments)
+    _, rewards, info = run_episode(env, 3, np.random.default_rng(1))
+    _, _, builtin = run_episode(make(env_id, **{**arguments, "mode": "emergency"}), 3, np.random.default_rng(1))
+    blocks = env.unwrapped.proxy.subsystem.reward_scale
+    assert info["efficiency"] == rewards.sum() * blocks
+    if mode in ("recommendation", "emergency"):  # the other modes may skip episodes without a unit of the agent's
+        assert info["user_blocks"] == builtin["user_blocks"]
+        assert builtin["moved_blocks"] - info["moved_blocks"] == info["efficiency"]
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_episode_ends_after_user_writes_not_steps(env_id):
+    env = make(env_id, episode_volumes=1.5)
+    _, _, info = run_episode(env, 0, np.random.default_rng(0))
+    assert info["user_blocks"] == round(1.5 * int(64 * 16 * 0.75))
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("render_mode", ["rgb_array", "ansi"])
+def test_rendering(env_id, render_mode):
+    env = make(env_id, render_mode=render_mode)
+    run_episode(env, 0, np.random.default_rng(0))
+    frame = env.render()
+    if render_mode == "ansi":
+        assert "write amplification" in frame
+        assert sum(len(line) for line in frame.splitlines()[:-1]) == 64
+    else:
+        assert frame.dtype == np.uint8
+        assert frame.shape[2] == 3
+        assert len(np.unique(frame.reshape(-1, 3), axis=0)) > 10
+
+
+def test_workload_can_be_fixed_at_reset():
+    env = make("kml/LfsTune-v0")
+    for seed in range(4):
+        _, _, info = run_episode(env, seed, np.random.default_rng(0), options={"workload": "zipf-1.1"})
+        assert info["workload"] == 1
+
+
+def test_observations_stay_within_bounds():
+    for env_id in IDS:
+        env = make(env_id, workloads=["hot-cold-0.97-0.03"])
+        observations, _, _ = run_episode(env, 0, np.random.default_rng(0))
+        assert all(env.observation_space.contains(observation) for observation in observations)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"workloads": "zipf-"}, "workload"),
+        ({"builtin": "gredy"}, "Did you mean 'greedy'"),
+        ({"utilisation": 0.99}, "no room to clean"),
+        ({"blocks_per_segment": 48}, "power of two"),
+        ({"episode_volumes": 0}, "episode_volumes"),
+        ({"mode": "colaboration"}, "Did you mean 'collaboration'"),
+        ({"window_volumes": 1}, "window_volumes"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments, said):
+    from kml_envs.errors import UserError
+
+    with pytest.raises(UserError, match=said) as caught:
+        make("kml/LfsTune-v0", **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_first_choice_is_the_builtin_algorithm():
+    """Choosing candidate 0 throughout saves exactly nothing; so does the zero action of LfsTune against greedy."""
+    env = make("kml/LfsVictim-v0")
+    env.reset(seed=0)
+    truncated, rewards = False, []
+    while not truncated:
+        _, reward, _, truncated, _ = env.step(0)
+        rewards.append(reward)
+    assert sum(rewards) == 0.0
+    # Several cleanings at one user write are paid at once, and by the shadow when the next block is written.
+    assert min(rewards) < 0.0 < max(rewards)
+    env = make("kml/LfsTune-v0")
+    env.reset(seed=0)
+    truncated = False
+    while not truncated:
+        _, reward, _, truncated, info = env.step(np.zeros(9, np.float32))
+    assert info["efficiency"] == 0.0
+
+
+def test_bad_candidates_are_rejected_and_the_builtin_acts():
+    from kml_envs.proxy import Verdict
+
+    env = make("kml/LfsVictim-v0").unwrapped
+    env.reset(seed=0)
+    masked = int(np.flatnonzero(~env.action_masks())[0])
+    for action, verdict in ((masked, Verdict.NO_SUCH_CANDIDATE), (99, Verdict.OUT_OF_RANGE), ("x", Verdict.WRONG_TYPE)):
+        cleaned = env.proxy.subsystem.metrics()["operations"][0]
+        _, _, _, _, info = env.step(action)
+        assert info["verdict"] == verdict
+        assert not info["acted_by_agent"]
+        assert env.proxy.subsystem.metrics()["operations"][0] == cleaned + 1
+
+
+def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
+    from kml_envs.lfs import victim
+    from kml_envs.lfs.state import SegmentState
+
+    env = make("kml/LfsVictim-v0").unwrapped
+    env.reset(seed=0)
+    subsystem = env.proxy.subsystem
+    records = subsystem.state.segments[0]
+    expected = {
+        SegmentState.FREE: victim.FREE,
+        SegmentState.CURRENT: victim.CURRENT,
+        SegmentState.DIRTY: victim.ACCEPTED,
+        SegmentState.FULL: victim.FULLY_VALID,
+        SegmentState.CLEANING: victim.UNDER_CLEANING,
+    }
+    # One record is set to each state in turn, as a faulty candidate list would present it.
+    section = int(subsystem.candidates[0, 0])
+    for state, code in expected.items():
+        records["state"][section] = state
+        assert subsystem.check_codes(np.zeros(1, np.int64))[0] == code
+    records["state"][section] = SegmentState.DIRTY
+    subsystem.state.volumes["settings"]["protection"] = 2**40
+    assert subsystem.check_codes(np.zeros(1, np.int64))[0] == victim.PROTECTED

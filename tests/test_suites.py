@@ -1,0 +1,54 @@
+"""Suites are disjoint, every workload in them can be made, and the page lists what the command prints."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kml_envs.errors import UserError
+from kml_envs.suites import make_workload, make_workloads, suites, workload_names
+
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "workloads.md"
+
+
+def test_splits_are_disjoint_and_not_empty():
+    splits = [set(suites()[name]) for name in ("train", "validation", "held-out")]
+    assert all(splits)
+    assert not splits[0] & splits[1]
+    assert not splits[0] & splits[2]
+    assert not splits[1] & splits[2]
+
+
+def test_every_workload_can_be_made_and_drawn_from():
+    from kml_envs.workloads.source import bind_workloads, materialize, start_source
+
+    names = [name for split in ("train", "validation", "held-out") for name in suites()[split]]
+    workloads = make_workloads(names)
+    assert [workload.name for workload in workloads] == names
+    table = bind_workloads(workloads, 1000)
+    for number in range(len(workloads)):
+        drawn = materialize(start_source(table, number, 7), 3000)
+        assert drawn.min() >= 0
+        assert drawn.max() < 1000
+        assert np.array_equal(drawn, materialize(start_source(table, number, 7), 3000))
+
+
+def test_names_expand_without_repeats():
+    assert workload_names(["zipf-0.99", "synthetic-held-out", "uniform"])[0] == "zipf-0.99"
+    names = workload_names(["synthetic-held-out", "synthetic-held-out"])
+    assert len(names) == len(set(names)) == len(suites()["synthetic-held-out"])
+
+
+@pytest.mark.parametrize("name", ["unifrom", "zipf-x", "hot-cold-2-0.1", "trace:/nowhere", "zipf-0"])
+def test_unknown_workloads_are_told_in_one_line(name):
+    with pytest.raises(UserError) as caught:
+        make_workload(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_page_lists_what_the_command_prints():
+    command = [sys.executable, "-m", "kml_envs.workloads", "suites"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed in PAGE.read_text(encoding="utf-8")
