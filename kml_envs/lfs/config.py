@@ -41,12 +41,17 @@ class Placement(enum.IntEnum):
     INFORMED = 7
 
 
+_FORESIGHTED_POLICIES = (CleaningPolicy.CLAIRVOYANT, CleaningPolicy.INFORMED)
+_FORESIGHTED_PLACEMENTS = (Placement.CLAIRVOYANT, Placement.INFORMED)
+
+
 class Trigger(enum.IntEnum):
     """When cleaning is needed before the next user write."""
 
     FREE_SECTIONS = 0  # free sections at or below the cleaning trigger
     GARBAGE_SHARE = 1  # invalid share of all written slots above a limit; the space floats (SepBIT's simulator)
-    F2FS = 2  # f2fs_balance_fs: free sections against reserve and dirty metadata, checkpoint first
+    F2FS = 2  # f2fs_balance_fs: free sections against reserve and dirty pages, checkpoint first; see f2fs.py
+    CLEANERD = 3  # NILFS2's cleaner daemon in simulated time, and nobody else; see nilfs2.py
 
 
 class AgeClock(enum.IntEnum):
@@ -209,6 +214,82 @@ class CleaningConfig:
     checkpoint_interval: int = 0
 
 
+class GcMode(enum.IntEnum):
+    """What sysfs gc_urgent and gc_idle ask of F2FS (fs/f2fs/f2fs.h); the numbers are those of gc_mode."""
+
+    NORMAL = 0
+    IDLE_COST_BENEFIT = 1
+    IDLE_GREEDY = 2
+    IDLE_AGE_THRESHOLD = 3
+    URGENT_HIGH = 4
+    URGENT_LOW = 5
+    URGENT_MID = 6
+
+
+@dataclass(frozen=True)
+class F2fsConfig:
+    """When F2FS cleans, and what it writes besides the user's blocks; used with `Trigger.F2FS`.
+
+    Attributes:
+        reserved_sections: Sections that foreground cleaning defends; None: what mkfs.f2fs reserves.
+        overprovision_sections: Sections that the user cannot fill, reserved ones included; None: as mkfs.f2fs.
+        inode_blocks: Data blocks that the inode maps itself (with inline xattr: 923 - 50).
+        blocks_per_node: Data blocks that a direct node maps (ADDRS_PER_BLOCK).
+        writeback_batch: User writes that gather in the page cache before they are written in file order.
+        background_thread: Whether the background thread runs; it needs arrival times.
+        gc_mode: Urgent and idle modes.
+        min_sleep_s: Shortest sleep of the background thread, and the step of its walk, in seconds.
+        max_sleep_s: Longest sleep, in seconds.
+        no_gc_sleep_s: Sleep after a wake that found no victim, in seconds.
+        urgent_sleep_s: Sleep of the high and middle urgent modes, in seconds.
+        idle_interval_s: Time since the last request from which on the device counts as idle, in seconds.
+    """
+
+    reserved_sections: int | None = None
+    overprovision_sections: int | None = None
+    inode_blocks: int = 873
+    blocks_per_node: int = 1018
+    writeback_batch: int = 64
+    background_thread: bool = False
+    gc_mode: GcMode = GcMode.NORMAL
+    min_sleep_s: float = 30.0
+    max_sleep_s: float = 60.0
+    no_gc_sleep_s: float = 300.0
+    urgent_sleep_s: float = 0.5
+    idle_interval_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class CleanerdConfig:
+    """nilfs_cleanerd.conf, used with `Trigger.CLEANERD`; the defaults are those of nilfs-utils.
+
+    Attributes:
+        min_clean_segments: Share of the segments below which cleaning starts; 0: always cleaning.
+        max_clean_segments: Share above which it stops.
+        reserved_segments: Share that the file system keeps for itself, at least 8 segments.
+        clean_check_interval_s: Seconds between two looks while not cleaning.
+        segments_per_clean: Segments of a step.
+        urgent_segments_per_clean: The same below the minimum (mc_nsegments_per_clean).
+        cleaning_interval_s: Seconds between two steps.
+        urgent_cleaning_interval_s: The same below the minimum (mc_cleaning_interval).
+        retry_interval_s: Seconds after a step that failed for lack of room.
+        min_reclaimable: Share of a segment that must be reclaimable on average, or the step is deferred.
+        urgent_min_reclaimable: The same below the minimum (mc_min_reclaimable_blocks).
+    """
+
+    min_clean_segments: float = 0.10
+    max_clean_segments: float = 0.20
+    reserved_segments: float = 0.05
+    clean_check_interval_s: float = 10.0
+    segments_per_clean: int = 2
+    urgent_segments_per_clean: int = 4
+    cleaning_interval_s: float = 5.0
+    urgent_cleaning_interval_s: float = 1.0
+    retry_interval_s: float = 60.0
+    min_reclaimable: float = 0.10
+    urgent_min_reclaimable: float = 0.01
+
+
 @dataclass(frozen=True)
 class LatencyProfile:
     """Device time of one block, in nanoseconds.
@@ -236,20 +317,27 @@ class LfsConfig:
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     latency: LatencyProfile = field(default_factory=LatencyProfile)
+    f2fs: F2fsConfig = field(default_factory=F2fsConfig)
+    cleanerd: CleanerdConfig = field(default_factory=CleanerdConfig)
 
     def __post_init__(self) -> None:
-        """Check that live blocks, open logs and the cleaning trigger fit into the main area.
+        """Check that live blocks, open logs and the cleaning trigger fit into the main area, and each other.
 
         Raises:
             UserError: They do not.
         """
+        if self.cleaning.trigger >= Trigger.F2FS and (
+            self.cleaning.policy in _FORESIGHTED_POLICIES or self.placement.rule in _FORESIGHTED_PLACEMENTS
+        ):
+            raise UserError(f"trigger {self.cleaning.trigger.name}: the oracles know nothing of a kernel's own blocks")
         sections = self.geometry.sections
         live = math.ceil(self.geometry.volume_blocks / self.geometry.blocks_per_section)
-        needed = live + self.trigger_sections + self.placement.logs
+        kept = self.f2fs_reserve[0] if self.cleaning.trigger is Trigger.F2FS else self.trigger_sections
+        needed = live + kept + self.placement.logs
         if self.cleaning.trigger is not Trigger.GARBAGE_SHARE and needed >= sections:
             raise UserError(
                 f"utilisation {self.geometry.utilisation} leaves no room to clean: {live} sections of live blocks, "
-                f"{self.trigger_sections} kept free and {self.placement.logs} open logs need more than {sections}"
+                f"{kept} kept free and {self.placement.logs} open logs need more than {sections}"
             )
         if self.trigger_sections < self.reserve_sections:
             raise UserError(
@@ -267,3 +355,40 @@ class LfsConfig:
         if self.cleaning.trigger_sections is None:
             return self.reserve_sections + 4
         return self.cleaning.trigger_sections
+
+    @property
+    def node_blocks(self) -> int:
+        """Node blocks that map the volume as one file: the inode and its direct nodes; 0 but under F2FS's rules."""
+        if self.cleaning.trigger is not Trigger.F2FS:
+            return 0
+        return 1 + max(0, -(-(self.geometry.volume_blocks - self.f2fs.inode_blocks) // self.f2fs.blocks_per_node))
+
+    @property
+    def f2fs_reserve(self) -> tuple[int, int]:
+        """F2FS's reserved and overprovisioned sections: the configured ones, or those that mkfs.f2fs chooses."""
+        reserved, overprovision = mkfs_reserve(self.geometry.sections)
+        if self.f2fs.reserved_sections is not None:
+            reserved = self.f2fs.reserved_sections
+        if self.f2fs.overprovision_sections is not None:
+            overprovision = self.f2fs.overprovision_sections
+        return reserved, max(reserved, overprovision)
+
+
+def mkfs_reserve(sections: int) -> tuple[int, int]:
+    """Sections that mkfs.f2fs reserves and overprovisions (f2fs-tools, get_best_overprovision).
+
+    Args:
+        sections: Sections of the main area.
+
+    Returns:
+        The reserved sections and all sections that the user cannot fill; small volumes of fewer than about 30
+        sections get what is left of them.
+    """
+    percents = [step / 100 for step in range(1, 1001)] if sections >= 256 else [float(p) for p in range(10, 100, 5)]
+    best, kept, most = 0.0, sections / 2, -1.0
+    for percent in percents:
+        reserved = 2 * (100 / percent + 1) + 6
+        space = (sections - reserved) * (1 - percent / 100)
+        if reserved < sections and space > most:
+            best, kept, most = percent, reserved, space
+    return round(kept), round(kept) + round((sections - round(kept)) * best / 100)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kml_envs.compiling import compiled, lowest_bit
+from kml_envs.compiling import Record, compiled, lowest_bit
 from kml_envs.lfs.config import CleaningPolicy, Trigger
 from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
 from kml_envs.lfs.score import best_score, dirty_word, section_mtime
@@ -54,7 +54,7 @@ def select_victim(volume: Any, policy: int) -> int:
         victim = _best_of_scan(volume, policy, start, _window_end(volume))
     else:
         victim = _best_of_scan(volume, policy, start, 0)
-    volume.scan_start = _next_scan_start(volume, start)
+    volume.scan_start = _next_scan_start(volume, policy, start)
     return victim
 
 
@@ -163,7 +163,8 @@ def _best_of_scan(volume: Any, policy: int, start: int, sealed_before: int) -> i
     if settings.trigger == Trigger.GARBAGE_SHARE:
         most_valid = np.int64(slots * (1.0 - settings.garbage_share))
     oldest = oldest_mtime(volume) if policy == CleaningPolicy.COST_BENEFIT_F2FS else np.int64(0)
-    best, lowest = np.int64(-1), np.inf
+    # F2FS's search starts from the largest cost, so that a section of that cost is never taken (get_max_cost).
+    best, lowest = np.int64(-1), float(UINT_MAX) if policy == CleaningPolicy.COST_BENEFIT_F2FS else np.inf
     for step in range(volume.word_count + 1):
         first, bits = dirty_word(volume, step, start)
         while bits != 0 and left > 0:
@@ -179,9 +180,17 @@ def _best_of_scan(volume: Any, policy: int, start: int, sealed_before: int) -> i
 
 
 @compiled
-def _next_scan_start(volume: Any, start: int) -> int:
+def _next_scan_start(volume: Record, policy: int, start: int) -> int:
     # f2fs_get_victim leaves last_victim one past the last candidate seen, or one past the old start when the
     # scan wrapped around; a full scan therefore moves on by one.
+    limit = volume.settings.max_search
+    if 0 < limit < population(volume)[dirty_row(volume)] and policy != CleaningPolicy.ATGC:
+        last = start - 1
+        for _ in range(limit):
+            last = first_section(volume, dirty_row(volume), last + 1)
+            if last < 0:
+                return (start + 1) % volume.sections
+        return (last + 1) % volume.sections
     first = first_section(volume, dirty_row(volume), 0)
     if first < 0:
         return start

@@ -11,7 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit
+from kml_envs.lfs.background import NANOSECONDS, f2fs_thread_cleans, oldest_sections
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
+from kml_envs.lfs.f2fs import (
+    ACTIVE_LOGS,
+    background_done,
+    batch,
+    checkpoint_due,
+    dirty_pages,
+    is_short,
+    note_block_moved,
+    note_block_placed,
+    note_page_written_by_user,
+    policy_of,
+    sort_batch,
+)
+from kml_envs.lfs.nilfs2 import is_deferred, look, sleep_after, step_size
 from kml_envs.lfs.placement import block_age, note_collected, relocation_log, user_log
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import add_section, first_section, remove_section
@@ -94,6 +109,9 @@ def advance(volume: Record, until: int, ask: bool) -> None:
             policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
             if clean(volume, select_victim(volume, policy)):
                 continue
+        if volume.settings.trigger >= Trigger.F2FS:
+            _kernel_step(volume)
+            continue
         block, arrival_ns = volume.user_writes, np.int64(-1)
         if block >= volume.block_count:
             block = next_block(source)
@@ -113,7 +131,11 @@ def is_critical(volume: Record) -> bool:
 def cleaning_needed(volume: Record) -> bool:
     """Whether a section must be cleaned before the user may write the next block."""
     settings = volume.settings
-    if settings.trigger == Trigger.GARBAGE_SHARE:
+    if settings.trigger != Trigger.FREE_SECTIONS:
+        if settings.trigger == Trigger.F2FS:
+            return _f2fs_needs_cleaning(volume)
+        if settings.trigger == Trigger.CLEANERD:
+            return False
         garbage = volume.written_slots - volume.valid_blocks
         return garbage > settings.garbage_share * volume.written_slots
     if volume.free_sections > settings.trigger_sections:
@@ -151,6 +173,7 @@ def clean(volume: Record, victim: int) -> bool:
     volume.moved += valid
     volume.written_slots += valid
     volume.cleanings += 1
+    volume.f2fs.freed += 1
     for segment in range(victim * segments_per_section(volume), (victim + 1) * segments_per_section(volume)):
         _note_checkpointed(volume, segment)
         segments(volume)[segment].valid = 0
@@ -201,6 +224,8 @@ def write_checkpoint(volume: Record) -> None:
     """Make the state durable: prefree sections become free, checkpointed counts start anew."""
     volume.checkpoints += 1
     volume.last_checkpoint = volume.user_writes
+    if volume.node_count > 0:
+        _write_dirty_nodes(volume)
     volume.busy_until_ns += volume.settings.checkpoint_ns
     section = first_section(volume, prefree_row(volume), 0)
     while section >= 0:
@@ -239,7 +264,7 @@ def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
         while bits != 0:
             block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
             bits &= bits - np.uint64(1)
-            target = relocation_log(volume, block, source_log)
+            target = _relocation_target(volume, block, source_log)
             if target != log or slot == limit:
                 if log >= 0:
                     _close_run(volume, log, first, slot)
@@ -253,6 +278,14 @@ def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
             slot += 1
     if log >= 0:
         _close_run(volume, log, first, slot)
+
+
+@compiled
+def _relocation_target(volume: Record, block: int, source_log: int) -> int:
+    if volume.node_count == 0:
+        return relocation_log(volume, block, source_log)
+    log = relocation_log(volume, block, source_log) if block < volume.block_count else np.int64(0)
+    return note_block_moved(volume, block, log)
 
 
 @compiled
@@ -287,7 +320,7 @@ def _close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
         for added in range(end - begin):
             valid = segment.valid + added
             segment.mtime = (segment.mtime * valid + volume.clock) // (valid + 1)
-    volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
+    volume.newest_mtime = max(volume.newest_mtime, volume.clock)
     segment.valid += end - begin
     head.section_valid += end - begin
     _mark_valid(volume, begin, end)
@@ -295,6 +328,8 @@ def _close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
     if log.offset == slots_per_section(volume):
         seal_section(volume, log.section)
         log.section = -1
+        if volume.node_count > 0:  # F2FS opens the next segment at once (f2fs_allocate_data_block)
+            _open_section(volume, log_number)
 
 
 @compiled
@@ -321,7 +356,7 @@ def _open_section(volume: Record, log_number: int) -> None:
     head = segments(volume)[section * volume.segments_per_section]
     head.state = SegmentState.CURRENT
     head.log = log_number
-    head.relocated = log_number >= volume.settings.user_logs
+    head.relocated = volume.settings.user_logs <= log_number < volume.settings.logs
     head.opened_at = volume.user_writes
     head.last_invalidation = volume.user_writes
 
@@ -333,7 +368,7 @@ def seal_section(volume: Record, section: int) -> None:
     head.sealed_at = volume.clock
     if head.section_valid == volume.slots_per_section:
         head.state = SegmentState.FULL
-    elif head.section_valid == 0 and volume.settings.trigger != Trigger.GARBAGE_SHARE:
+    elif head.section_valid == 0 and volume.settings.keep_empty == 0:
         volume.emptied += 1
         _release(volume, section)
     else:
@@ -352,13 +387,13 @@ def _invalidate(volume: Record, slot: int) -> None:
     _note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.WEIGHTED_MEAN:
         segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
-        volume.newest_mtime = max(volume.newest_mtime, segment.mtime)
+        volume.newest_mtime = max(volume.newest_mtime, volume.clock)
     segment.valid -= 1
     head.section_valid -= 1
     head.last_invalidation = volume.user_writes
     if head.state == SegmentState.DIRTY:
         remove_section(volume, head.section_valid + 1, section)
-        if head.section_valid == 0 and volume.settings.trigger != Trigger.GARBAGE_SHARE:
+        if head.section_valid == 0 and volume.settings.keep_empty == 0:
             remove_section(volume, dirty_row(volume), section)
             volume.emptied += 1
             _release(volume, section)
@@ -437,11 +472,188 @@ def latency_bucket(latency_ns: int) -> int:
 
 
 @compiled
+def _kernel_step(volume: Record) -> None:
+    # Under F2FS's rules a step is a user write into the page cache or one page of the write-back; under NILFS2's a
+    # user write. Background cleaning that is due before the write comes first.
+    if volume.f2fs.written_back >= 0:
+        _write_back_page(volume)
+        return
+    source = volume.source
+    filling = volume.user_writes < volume.block_count
+    block = volume.user_writes if filling else next_block(source)
+    arrival_ns = int(source.arrival_ns)
+    if volume.settings.trigger == Trigger.CLEANERD:
+        _run_cleanerd_until(volume, arrival_ns)
+        write_block(volume, block, arrival_ns)
+        return
+    _run_f2fs_thread_until(volume, arrival_ns)
+    volume.f2fs.request_ns = max(arrival_ns, volume.f2fs.request_ns)
+    if filling:
+        write_block(volume, block, arrival_ns)
+        note_block_placed(volume, block)
+        if volume.user_writes == volume.block_count:
+            write_checkpoint(volume)
+        return
+    volume.clock = volume.user_writes
+    if volume.settings.age_clock == AgeClock.SECONDS:
+        volume.clock = max(arrival_ns, 0) // NANOSECONDS
+    note_page_written_by_user(volume, block)
+    volume.user_writes += 1
+    _account_time(volume, arrival_ns)
+    if volume.f2fs.gathered == volume.f2fs.writeback_batch:
+        sort_batch(volume)
+        volume.f2fs.written_back = 0
+
+
+@compiled
+def _write_back_page(volume: Record) -> None:
+    f2fs = volume.f2fs
+    block = int(batch(volume)[f2fs.written_back])
+    f2fs.written_back += 1
+    if f2fs.written_back == f2fs.gathered:
+        f2fs.written_back = -1
+        f2fs.gathered = 0
+    if dirty_pages(volume)[block] == 0:  # a second write of the same page, or cleaning wrote it
+        return
+    location = int(blocks(volume)[block].location)
+    log = user_log(volume, block, location)
+    bucket: int = highest_bit(np.uint64(block_age(volume, block) + 1))
+    overwrite_ages(volume)[min(max(bucket - volume.age_shift, 0), AGE_BUCKETS - 1)] += 1
+    blocks(volume)[block].written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
+    _rewrite(volume, block, log)
+    note_block_placed(volume, block)
+
+
+@compiled
+def _rewrite(volume: Record, block: int, log: int) -> None:
+    location = int(blocks(volume)[block].location)
+    if location >= 0:
+        _invalidate(volume, location)
+    else:
+        volume.valid_blocks += 1
+    volume.written_slots += 1
+    _append(volume, block, log)
+
+
+@compiled
+def _write_dirty_nodes(volume: Record) -> None:
+    for node in range(volume.block_count, volume.block_count + volume.node_count):
+        if dirty_pages(volume)[node]:
+            dirty_pages(volume)[node] = 0
+            volume.f2fs.node_writes += 1
+            _rewrite(volume, node, volume.f2fs.node_log)
+    volume.f2fs.dirty_nodes = 0
+
+
+@compiled
+def _f2fs_is_short(volume: Record, freed: int) -> bool:
+    slots = slots_per_section(volume)
+    fullest = 0
+    for log in range(volume.settings.logs):
+        fullest = max(fullest, int(logs(volume)[log].offset))
+    node_space = slots - logs(volume)[volume.f2fs.node_log].offset
+    return is_short(volume.f2fs, volume.free_sections + freed, slots, node_space, slots - fullest)
+
+
+@compiled
+def _f2fs_needs_cleaning(volume: Record) -> bool:
+    # f2fs_balance_fs and the loop of f2fs_gc, one victim a time: a checkpoint first, then another look.
+    f2fs = volume.f2fs
+    if f2fs.foreground:
+        f2fs.foreground = _f2fs_is_short(volume, f2fs.freed)
+        return bool(f2fs.foreground == 1)
+    if not _f2fs_is_short(volume, 0):
+        return False
+    if population(volume)[prefree_row(volume)] > 0:
+        write_checkpoint(volume)
+        if not _f2fs_is_short(volume, 0):
+            return False
+    f2fs.foreground = 1
+    f2fs.freed = 0
+    return True
+
+
+@compiled
+def _run_f2fs_thread_until(volume: Record, arrival_ns: int) -> None:
+    f2fs = volume.f2fs
+    while f2fs.wake_ns <= arrival_ns:
+        if volume.settings.age_clock == AgeClock.SECONDS:
+            volume.clock = max(volume.clock, f2fs.wake_ns // NANOSECONDS)
+        if f2fs_thread_cleans(volume):
+            policy = policy_of(f2fs.gc_mode, True, volume.settings.policy == CleaningPolicy.ATGC)
+            found = clean(volume, select_victim(volume, policy))
+            f2fs.background_cleanings += found
+            background_done(f2fs, found)
+        prefree = int(population(volume)[prefree_row(volume)]) * segments_per_section(volume)
+        if checkpoint_due(f2fs, f2fs.wake_ns, prefree, volume.segment_count):
+            write_checkpoint(volume)
+            f2fs.checkpoint_ns = f2fs.wake_ns
+        f2fs.wake_ns += f2fs.sleep_ns
+
+
+@compiled
+def _run_cleanerd_until(volume: Record, arrival_ns: int) -> None:
+    cleanerd = volume.cleanerd
+    while cleanerd.wake_ns <= arrival_ns:
+        _cleanerd_step(volume)
+    # A writer without clean segments gets ENOSPC from NILFS2; here it waits for the daemon, and never for ever.
+    patience = 2 * volume.sections
+    while is_critical(volume) and patience > 0:
+        patience -= 1
+        volume.busy_until_ns = max(volume.busy_until_ns, cleanerd.wake_ns)
+        _cleanerd_step(volume)
+    if is_critical(volume):
+        clean(volume, select_victim(volume, CleaningPolicy.GREEDY))
+
+
+@compiled
+def _cleanerd_step(volume: Record) -> None:
+    cleanerd = volume.cleanerd
+    clean_segments = int(volume.free_sections)
+    taken, failed = 0, False
+    if look(cleanerd, clean_segments):
+        now = cleanerd.wake_ns // NANOSECONDS if volume.settings.age_clock == AgeClock.SECONDS else volume.user_writes
+        selection = np.empty(step_size(cleanerd, clean_segments), np.int64)
+        taken = oldest_sections(volume, now, selection)
+        failed = selection.size == 0
+        live = 0
+        for section in selection[:taken]:
+            live += segments(volume)[section * segments_per_section(volume)].section_valid
+        if taken > 0 and is_deferred(cleanerd, clean_segments, taken, taken * slots_per_section(volume) - live):
+            cleanerd.deferred += taken
+            for section in selection[:taken]:
+                segments(volume)[section * segments_per_section(volume)].sealed_at = now
+        else:
+            cleanerd.cleaned += taken
+            for section in selection[:taken]:
+                clean(volume, section)
+    cleanerd.wake_ns += sleep_after(cleanerd, clean_segments, taken, failed)
+
+
+@compiled
+def _open_f2fs_logs(volume: Record) -> None:
+    # mkfs.f2fs opens hot, warm and cold node logs first, then hot, warm and cold data logs. Those that a single
+    # file does not write to keep a section each.
+    unused = max(ACTIVE_LOGS - volume.log_count, 0)
+    for position in range(unused):
+        if position == 1:
+            _open_section(volume, volume.f2fs.node_log)
+        section = first_section(volume, free_row(volume), 0)
+        remove_section(volume, free_row(volume), section)
+        segments(volume)[section * segments_per_section(volume)].state = SegmentState.CURRENT
+        volume.free_sections -= 1
+    if unused < 2:
+        _open_section(volume, volume.f2fs.node_log)
+    for log in range(volume.settings.logs):
+        _open_section(volume, log)
+
+
+@compiled
 def _format(volume: Record, seed: Any) -> None:
     volume.random = seed
     volume.victim = NO_VICTIM
     volume.lifetime_threshold = np.inf
-    for block in range(volume.block_count):
+    for block in range(volume.block_count + volume.node_count):
         blocks(volume)[block].location = -1
     for slot in range(volume.sections * volume.slots_per_section):
         owners(volume)[slot] = -1
@@ -451,3 +663,5 @@ def _format(volume: Record, seed: Any) -> None:
         add_section(volume, free_row(volume), section)
     volume.free_sections = volume.sections
     volume.minimum_free = volume.sections
+    if volume.node_count > 0:
+        _open_f2fs_logs(volume)

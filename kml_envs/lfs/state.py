@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import array_of, compiled, constant_of
-from kml_envs.lfs.config import LfsConfig, Placement
+from kml_envs.lfs.config import LfsConfig, Placement, Trigger
+from kml_envs.lfs.f2fs import F2FS, NEVER, f2fs_record
+from kml_envs.lfs.nilfs2 import CLEANERD, cleanerd_record
 from kml_envs.workloads.source import SOURCE, WorkloadTable, start_source
 
 
@@ -65,6 +67,7 @@ SETTINGS = np.dtype(
         ("mtime_rule", np.int32),
         ("checkpoint_interval", np.int64),
         ("candidate_age", np.int64),  # ATGC age threshold, in units of the age clock
+        ("keep_empty", np.int8),  # 1: a section without a live block stays until it is cleaned
         ("user_logs", np.int32),
         ("logs", np.int32),
         ("age_threshold", np.int64, (6,)),  # user writes
@@ -82,9 +85,12 @@ VOLUME = np.dtype(
     [
         ("settings", SETTINGS),
         ("source", SOURCE),
+        ("f2fs", F2FS),
+        ("cleanerd", CLEANERD),
         ("random", np.uint64),  # SplitMix64 state of random victim selection
         # sizes
         ("block_count", np.int64),  # logical blocks
+        ("node_count", np.int64),  # node blocks, numbered behind the logical blocks; F2FS's rules only
         ("segment_count", np.int64),
         ("sections", np.int64),
         ("slots_per_section", np.int64),
@@ -110,6 +116,8 @@ VOLUME = np.dtype(
         ("deaths", np.uint64),
         ("rates", np.uint64),
         ("history", np.uint64),
+        ("dirty_pages", np.uint64),
+        ("batch", np.uint64),
         # what observations call recent: the last quarter volume before the mark
         ("mark_writes", np.int64),  # counters at the mark
         ("mark_moved", np.int64),
@@ -163,6 +171,8 @@ ARRAYS = (
     "deaths",
     "rates",
     "history",
+    "dirty_pages",
+    "batch",
 )
 LATENCY_BUCKETS = 512
 AGE_BUCKETS = 16
@@ -189,6 +199,8 @@ class LfsState(NamedTuple):
     deaths: NDArray[np.int64]  # (N, P) or (N, 0): user write that will overwrite the block (clairvoyant only)
     rates: NDArray[np.float64]  # (N, P) or (N, 0): write probability of the block (informed only)
     history: NDArray[np.float64]  # (N, HISTORY) ring: blocks moved per user write between two marks
+    dirty_pages: NDArray[np.uint8]  # (N, P + node blocks) or (N, 0): see f2fs.py, as the next
+    batch: NDArray[np.int32]  # (N, blocks of a write-back) or (N, 0)
     table: WorkloadTable  # kept alive for the sources
 
 
@@ -210,13 +222,16 @@ def allocate(
     geometry = config.geometry
     words = -(-geometry.sections // 64)
     rows = geometry.blocks_per_section + 3
+    nodes = config.node_blocks
+    paged = geometry.volume_blocks + nodes if nodes else 0
+    logs = config.placement.logs + (nodes > 0)
     state = LfsState(
         volumes=np.zeros(instances, VOLUME),
-        blocks=np.zeros((instances, geometry.volume_blocks), BLOCK),
+        blocks=np.zeros((instances, geometry.volume_blocks + nodes), BLOCK),
         owners=np.zeros((instances, geometry.physical_blocks), np.int32),
         valid_map=np.zeros((instances, -(-geometry.physical_blocks // 64)), np.uint64),
         segments=np.zeros((instances, geometry.segments), SEGMENT),
-        logs=np.zeros((instances, config.placement.logs), LOG),
+        logs=np.zeros((instances, logs), LOG),
         index=np.zeros((instances, words, rows), np.uint64),
         index_summary=np.zeros((instances, rows, -(-words // 64)), np.uint64),
         population=np.zeros((instances, rows), np.int32),
@@ -225,17 +240,22 @@ def allocate(
         deaths=np.zeros((instances, geometry.volume_blocks if foresight else 0), np.int64),
         rates=np.zeros((instances, geometry.volume_blocks if rates else 0), np.float64),
         history=np.zeros((instances, HISTORY), np.float64),
+        dirty_pages=np.zeros((instances, paged), np.uint8),
+        batch=np.zeros((instances, config.f2fs.writeback_batch if nodes else 0), np.int32),
         table=table,
     )
     sizes = {
         "settings": settings_record(config),
+        "f2fs": f2fs_record(config),
+        "cleanerd": cleanerd_record(config),
         "block_count": geometry.volume_blocks,
+        "node_count": nodes,
         "segment_count": geometry.segments,
         "sections": geometry.sections,
         "slots_per_section": geometry.blocks_per_section,
         "segments_per_section": geometry.segments_per_section,
         "block_shift": geometry.blocks_per_segment.bit_length() - 1,
-        "log_count": config.placement.logs,
+        "log_count": logs,
         "index_rows": rows,
         "word_count": words,
         "group_count": -(-words // 64),
@@ -267,7 +287,8 @@ def settings_record(config: LfsConfig) -> NDArray[np.void]:
         "max_search": cleaning.max_search,
         "age_clock": cleaning.age_clock,
         "mtime_rule": cleaning.mtime_rule,
-        "checkpoint_interval": cleaning.checkpoint_interval,
+        "checkpoint_interval": cleaning.checkpoint_interval or (NEVER if cleaning.trigger is Trigger.F2FS else 0),
+        "keep_empty": cleaning.trigger in (Trigger.GARBAGE_SHARE, Trigger.CLEANERD),
         "candidate_age": cleaning.candidate_age,
         "user_logs": placement.user_logs,
         "logs": placement.logs,
