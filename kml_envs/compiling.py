@@ -62,16 +62,17 @@ def pointer_at(typing_context: Any, address: Any) -> Any:
     return types.voidptr(types.uint64), generate
 
 
-def array_of(field: str, dtype: Any) -> Callable[[Record], Any]:
+def array_of(field: str, dtype: Any, length: int = 0) -> Callable[[Record], Any]:
     """Make the accessor of an array whose address stands in a field of a record.
 
-    The array that the accessor returns has no length: index it, never slice it. So an index needs no test for
-    counting from the end. Fields read this way are marked as constant, which lets LLVM keep the address in a
+    Unless a length is given, the array that the accessor returns has none: index it, never slice it or call its
+    methods. So an index needs no test for counting from the end. Fields read this way are marked as constant, which lets LLVM keep the address in a
     register across the stores between two accesses; only addresses that never change may be read so.
 
     Args:
         field: Name of the uint64 field that holds the address.
         dtype: What the array holds.
+        length: Items, for an array of the same size in every record.
 
     Returns:
         A function of the record, for use in compiled functions only.
@@ -89,7 +90,7 @@ def array_of(field: str, dtype: Any) -> Callable[[Record], Any]:
             populate_array(
                 array,
                 data=builder.inttoptr(address, array.data.type),
-                shape=(word(0),),
+                shape=(word(length),),
                 strides=(word(size),),
                 itemsize=word(size),
                 meminfo=None,

@@ -346,10 +346,10 @@ index_summary = array_of("index_summary", np.uint64)
 population = array_of("population", np.int32)
 """Sections in each row of the section index, (R,) int32."""
 
-overwrite_ages = array_of("overwrite_ages", np.int64)
+overwrite_ages = array_of("overwrite_ages", np.int64, AGE_BUCKETS)
 """Overwritten blocks by age, (AGE_BUCKETS,) int64."""
 
-latencies = array_of("latencies", np.int64)
+latencies = array_of("latencies", np.int64, LATENCY_BUCKETS)
 """User writes by latency, (LATENCY_BUCKETS,) int64."""
 
 deaths = array_of("deaths", np.int64)
