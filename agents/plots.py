@@ -14,6 +14,7 @@ from agents.run_folder import write_atomically
 from kml_envs.errors import UserError
 
 _MARKS = "osv^D<>Ph*X"
+_TICKS = (1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 
 def write_plot(path: Path, comparison: Comparison) -> None:
@@ -47,10 +48,14 @@ def draw(comparison: Comparison) -> Figure:
             axes.vlines(places, seeds.min(axis=1), seeds.max(axis=1), colors="black", linewidth=1)
             style |= {"markersize": 9, "alpha": 1.0, "color": "black", "zorder": 3}
         axes.plot(places, values, _MARKS[number % len(_MARKS)], label=policy, **style)
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_yscale("log")
+    top = float(np.nanmax(amplification))
+    axes.set_ylim(1.0, 1.05 * max(top, 1.2))
+    shown = [tick for tick in _TICKS if tick <= 1.05 * max(top, 1.2)]
+    axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_yticks([], minor=True)
     axes.set_ylabel("write amplification")
     axes.set_xticks(places, results.workloads, rotation=30, ha="right")
-    axes.grid(axis="y", which="both", alpha=0.3)
+    axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
