@@ -192,7 +192,7 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
     """What `evaluate.py --policy NAME` stands for.
 
     Args:
-        name: A built-in algorithm, `random`, `random:SEED`, or `constant:NUMBER[,NUMBER…]`.
+        name: A built-in algorithm, `random-action[:SEED]`, or `constant:NUMBER[,NUMBER…]`.
         env_id: The environment.
         env_kwargs: Its arguments.
 
@@ -200,7 +200,7 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
         UserError: The name is none of these.
     """
     kind, _, argument = name.partition(":")
-    if kind == "random":
+    if kind == "random-action":
         seed = int(_numbers(argument)[0]) if argument else 0
         return Contender(name, env_id, env_kwargs, lambda space: RandomPolicy(space, seed))
     if kind == "constant":
@@ -211,7 +211,7 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
 
 def policy_names() -> tuple[str, ...]:
     """All names that `named_contender` accepts, but for their arguments."""
-    return (*BUILTIN_POLICIES, "random", "constant:NUMBERS")
+    return (*BUILTIN_POLICIES, "random-action[:SEED]", "constant:NUMBERS")
 
 
 def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
@@ -237,4 +237,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise UserError(f"'{text}': numbers separated by commas are accepted, such as constant:0 or random:7") from None
+        raise UserError(
+            f"'{text}': numbers separated by commas are accepted, such as constant:0 or random-action:7"
+        ) from None

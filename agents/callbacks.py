@@ -22,7 +22,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
 
 from agents.run_folder import RunFolder, write_arrays, write_atomically
-from agents.vector_env import NativeVecEnv, make_native_env
+from agents.standardize import standardization
+from agents.vector_env import NativeVecEnv, make_native_vec_env
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -146,21 +147,16 @@ class Evaluate(_Periodic):
             workloads: Names of the validation workloads.
             every: Steps between two evaluations; 0: only the first and the last one.
             episodes: Episodes of one evaluation, rounded up to a multiple of the number of workloads.
-            seed: Of the first episode of each workload.
-            threads: How many workloads are played at the same time.
+            seed: Of the first row; row i is seeded `seed` + i.
+            threads: Threads that step the environments.
         """
         super().__init__(every)
         self.folder = folder
         self.workloads = tuple(workloads)
         self.seed = seed
         per_workload = -(-episodes // len(workloads))
-        shards = [
-            make_native_env(
-                env_id, per_workload, {**env_kwargs, "workloads": [workload], "mode": "recommendation", "probes": False}
-            )
-            for workload in workloads
-        ]
-        self.env = NativeVecEnv(shards, threads)
+        arguments = {**env_kwargs, "workloads": list(workloads), "mode": "recommendation", "probes": False}
+        self.env = make_native_vec_env(env_id, per_workload * len(workloads), arguments, threads)
         self.history: list[dict[str, Any]] = []
         self.best = -np.inf
 
@@ -174,10 +170,10 @@ class Evaluate(_Periodic):
             self.logger.dump(self.num_timesteps)
 
     def _act(self) -> None:
-        # The same seeds each time, so that two evaluations differ by the model only. Workloads have equal seeds.
+        # The same seeds each time, so that two evaluations differ by the model only.
         per_workload = self.env.num_envs // len(self.workloads)
         self.env.seed(self.seed)
-        self.env._seeds = [self.seed + row % per_workload for row in range(self.env.num_envs)]
+        self.env.set_options([{"workload": workload} for workload in self.workloads for _ in range(per_workload)])
         episodes = play_once(self.model, self.env)
         scores = np.array([score(episode) for episode in episodes])
         per = scores.reshape(len(self.workloads), per_workload).mean(axis=1)
@@ -290,7 +286,8 @@ def play_once(model: BaseAlgorithm, env: NativeVecEnv) -> list[dict[str, Any]]:
     episodes: list[dict[str, Any] | None] = [None] * env.num_envs
     while None in episodes:
         arguments: dict[str, Any] = {"action_masks": env.action_masks()} if masked else {}
-        actions, _ = model.predict(observations, deterministic=True, **arguments)  # type: ignore[arg-type]
+        with standardization(model.policy, learning=False):
+            actions, _ = model.predict(observations, deterministic=True, **arguments)  # type: ignore[arg-type]
         observations, _, dones, infos = env.step(actions)
         for row in np.flatnonzero(dones).tolist():
             if episodes[row] is None:

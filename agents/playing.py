@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import seeding
 
-import kml_envs  # noqa: F401 (registers the environments)
 from agents.baselines import Array, Contender, Policy, State
 from agents.results import METRICS, Evaluation
+from agents.vector_env import NativeEnv, make_native_env
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
 
 
@@ -83,15 +83,16 @@ def play(contender: Contender, workload: str, seeds: Sequence[int]) -> dict[str,
     return {name: np.asarray(infos[name], np.float64) for name in METRICS}
 
 
-def make_environment(
-    env_id: str, env_kwargs: Mapping[str, Any], workload: str, instances: int
-) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+def make_environment(env_id: str, env_kwargs: Mapping[str, Any], workload: str, instances: int) -> NativeEnv:
     """The native vector environment of one workload, whose rows stand still at the end of their episodes.
 
     No efficiency is estimated: the savings against the built-in algorithm follow from its own row of the comparison.
+
+    Raises:
+        UserError: The id or an argument is not known, or a value is out of range.
     """
     arguments = {**env_kwargs, "workloads": [workload], "efficiency": "none", "autoreset_mode": "disabled"}
-    return gymnasium.make_vec(env_id, num_envs=instances, vectorization_mode="vector_entry_point", **arguments)
+    return make_native_env(env_id, instances, arguments)
 
 
 def episode_seeds(seeds: Sequence[int]) -> npt.NDArray[np.uint64]:

@@ -130,7 +130,8 @@ def find_saved_run(model: Path) -> SavedRun:
         UserError: There is no model.
     """
     if model.is_dir():
-        found = sorted(model.glob("*.zip"), key=saved_steps)
+        # A checkpoint of the last step lacks the last update, which the later file of equal steps holds.
+        found = sorted(model.glob("*.zip"), key=lambda path: (saved_steps(path), path.stat().st_mtime_ns))
         if not found:
             raise UserError(f"{model}: holds no saved model (*.zip)")
         model = found[-1]

@@ -46,9 +46,9 @@ def verdict(comparison: Comparison) -> str:
     others = [name for name in comparison.builtins if name != judged]
     best = results.best_single(others)
     own, other = results.geometric_means([judged, best])
-    numbers = (
-        f"write amplification {own:.3f} against {other:.3f} in geometric mean over {len(results.workloads)} workloads"
-    )
+    count = len(results.workloads)
+    over = f" in geometric mean over {count} workloads" if count > 1 else f" on {results.workloads[0]}"
+    numbers = f"write amplification {own:.3f} against {other:.3f}{over}"
     if judged in comparison.builtins:
         subject, what = f"Built-in algorithm {judged}", f"the best other built-in algorithm ({best})"
     else:

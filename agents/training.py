@@ -26,6 +26,7 @@ from agents.callbacks import (
 )
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
+from agents.standardize import standardization
 from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
@@ -239,12 +240,13 @@ def _learn(
     total = model.num_timesteps + plan.further_steps
     progress = ShowProgress(total, evaluate) if shown else None
     try:
-        model.learn(
-            plan.further_steps,
-            callback=CallbackList(callbacks + ([progress] if progress is not None else [])),
-            log_interval=1 if hasattr(model, "rollout_buffer") else model.n_envs,
-            reset_num_timesteps=plan.saved is None,
-        )
+        with standardization(model.policy, learning=True):
+            model.learn(
+                plan.further_steps,
+                callback=CallbackList(callbacks + ([progress] if progress is not None else [])),
+                log_interval=1 if hasattr(model, "rollout_buffer") else model.n_envs,
+                reset_num_timesteps=plan.saved is None,
+            )
     finally:
         if progress is not None:
             progress.close()

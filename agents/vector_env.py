@@ -1,8 +1,8 @@
 """Stable-Baselines3's `VecEnv` over the native vector environments: no process, no Python loop over instances.
 
-One adapter steps one or several native environments (*shards*) as if they were one. Several shards serve two ends:
-each runs in a thread of its own, because the compiled simulators release the interpreter's lock; and each may have
-its own workload, which is how an evaluation visits every workload equally often.
+One adapter steps one or several native environments (*shards*) as if they were one. Each shard may run in a thread of
+its own, because the compiled simulators release the interpreter's lock. The reset option `workload` may differ from
+row to row, which is how an evaluation visits every workload equally often.
 """
 
 from __future__ import annotations
@@ -117,8 +117,10 @@ class NativeVecEnv(VecEnv):
         Returns:
             (N, F) float32.
         """
-        options = self._common_options()
+        options, workloads = self._split_options()
         results = self._each(lambda shard, rows: shard.reset(seed=self._seeds[rows], options=dict(options)))
+        if workloads is not None:
+            results = self._each(lambda shard, rows: self._reset_workloads(shard, rows, workloads[rows]))
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._returns[:] = 0.0
         self._lengths[:] = 0
@@ -234,12 +236,23 @@ class NativeVecEnv(VecEnv):
                 "episode": episode,
             }
 
-    def _common_options(self) -> dict[str, Any]:
-        """The reset options, which native environments take for all rows together."""
-        options = self._options[0]
-        if any(other != options for other in self._options):
-            raise UserError("the rows of a native environment share their reset options: give all rows the same")
-        return options
+    def _split_options(self) -> tuple[dict[str, Any], list[Any] | None]:
+        """The reset options that native environments take for all rows together, and the rows' workloads if given."""
+        options = [{key: value for key, value in row.items() if key != "workload"} for row in self._options]
+        if any(other != options[0] for other in options):
+            raise UserError("the rows of a native environment share their reset options, all but 'workload'")
+        if not any("workload" in row for row in self._options):
+            return options[0], None
+        return options[0], [row.get("workload") for row in self._options]
+
+    def _reset_workloads(self, shard: Any, rows: slice, workloads: list[Any]) -> tuple[Any, Any]:  # noqa: ANN401
+        """Begin the rows of one shard once more, each with its own workload, which holds for this episode."""
+        for workload in dict.fromkeys(workloads):
+            mask = np.array([other == workload for other in workloads])
+            result = shard.reset(seed=self._seeds[rows], options={"workload": workload, "reset_mask": mask})
+        if len(set(workloads)) > 1:
+            shard.proxy.subsystem.fix_workload(None)
+        return result  # type: ignore[no-any-return]
 
 
 def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -26,7 +26,14 @@ from kml_envs.lfs.foresight import NEVER
 from kml_envs.lfs.simulator import advance_rows, seal_section
 from kml_envs.lfs.state import ARRAYS, LfsState, allocate, logs
 from kml_envs.lfs.warmup import WarmVolumes
-from kml_envs.workloads.source import materialize, recorded_table, start_source
+from kml_envs.workloads.source import (
+    PHASE,
+    WorkloadTable,
+    bind_workloads,
+    materialize,
+    overwrite_gaps,
+    start_source,
+)
 from kml_envs.workloads.synthetic import PhaseKind, Workload
 
 CLAIRVOYANT_LOGS = 7
@@ -128,7 +135,7 @@ def _run_clairvoyant(state: LfsState, end: int) -> None:
     volume = state.volumes[0]
     count, start = int(volume["block_count"]), int(volume["user_writes"])
     coming = materialize(state.volumes["source"].copy(), end - start + FUTURE_VOLUMES * count)
-    table = recorded_table(coming, count)
+    table = _recorded(coming, count)
     source = start_source(table, 0, 0)
     source["position"], source["remaining"] = 0, coming.size
     volume["source"] = source[0]
@@ -139,6 +146,21 @@ def _run_clairvoyant(state: LfsState, end: int) -> None:
     volume["settings"]["age_threshold"][: thresholds.size] = thresholds
     _advance(state, end)
     del table  # the source held the addresses of its arrays until here
+
+
+def _recorded(blocks: NDArray[np.int32], volume_blocks: int) -> WorkloadTable:
+    """One workload that is exactly these writes, in a closed loop, with their addresses as they are."""
+    phases = np.zeros(1, PHASE)
+    phases["kind"], phases["writes"], phases["trace_length"] = PhaseKind.TRACE, blocks.size, blocks.size
+    return bind_workloads((), volume_blocks)._replace(
+        phases=phases,
+        first_phase=np.zeros(1, np.int32),
+        phase_count=np.ones(1, np.int32),
+        interval_ns=np.zeros(1, np.int64),
+        trace_blocks=blocks,
+        trace_ns=np.full(blocks.size, -1, np.int64),
+        trace_gaps=overwrite_gaps(blocks),
+    )
 
 
 def _run_informed(state: LfsState, end: int) -> None:

@@ -137,12 +137,24 @@ def test_attributes(env):
     assert not env.has_attr("no_such_attribute")
 
 
-def test_options_reach_the_rows_together(env_id, small):
-    env = make_native_vec_env(env_id, 2, {**small, "workloads": ["uniform", "zipf-0.9"]})
+def workloads_of(env):
+    return [int(workload) for proxy in env.proxies for workload in proxy.subsystem.metrics()["workload"]]
+
+
+@pytest.mark.parametrize("threads", (1, 2))
+def test_rows_may_have_workloads_of_their_own(env_id, small, threads):
+    arguments = {**small, "workloads": ["uniform", "zipf-0.9"]}
+    env = make_native_vec_env(env_id, 4, arguments, threads)
+    env.seed(7)
+    env.set_options([{"workload": name} for name in ("uniform", "zipf-0.9", "zipf-0.9", "uniform")])
+    observations = env.reset()
+    assert workloads_of(env) == [0, 1, 1, 0]
+    single = gymnasium.make(env_id, **arguments)
+    np.testing.assert_array_equal(observations[2], single.reset(seed=9, options={"workload": "zipf-0.9"})[0])
     env.set_options({"workload": "zipf-0.9"})
     env.reset()
-    assert {int(metric) for metric in env.proxies[0].subsystem.metrics()["workload"]} == {1}
-    env.set_options([{"workload": "uniform"}, {"workload": "zipf-0.9"}])
+    assert workloads_of(env) == [1] * 4
+    env.set_options([{"mode": "emergency"}, {}, {}, {}])
     with pytest.raises(UserError, match="share their reset options"):
         env.reset()
     env.close()

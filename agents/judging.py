@@ -1,0 +1,132 @@
+"""One evaluation from its options to its report; `evaluate.py` is the command line of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from agents.baselines import TUNE, Contender, named_contender
+from agents.evaluation import compare
+from agents.exports import check_writable, write_csv, write_json
+from agents.loading import load_model
+from agents.playing import make_environment
+from agents.plots import check_format, write_plot
+from agents.tables import describe
+from kml_envs.errors import UserError
+from kml_envs.suites import make_workload, workload_names
+
+DEFAULT_SUITE = "held-out"
+FIRST_SEED = 1001
+DEFAULT_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class JudgingOptions:
+    """What an evaluation is asked for.
+
+    Attributes:
+        model: Run folder or zip file; None where `policy` is given.
+        policy: Name as `agents.baselines.named_contender` takes it.
+        env: Environment id; None: that of the model.
+        env_kwargs: Arguments of the environment; with a model, they replace those of its run.
+        workloads: Suites and workloads; empty: the held-out suite.
+        seeds: Seeds of the episodes; None: counted up from `FIRST_SEED`.
+        n_seeds: How many.
+        mode: The proxy's mode.
+        algo: Algorithm of a model that has no run folder.
+        trust: Whether such a model may run code.
+        json: File for everything.
+        csv: File for one line per episode.
+        plot: File for a picture.
+        quiet: Whether to keep still while playing.
+    """
+
+    model: Path | None = None
+    policy: str | None = None
+    env: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    workloads: tuple[str, ...] = ()
+    seeds: list[int] | None = None
+    n_seeds: int | None = None
+    mode: str | None = None
+    algo: str | None = None
+    trust: bool = False
+    json: Path | None = None
+    csv: Path | None = None
+    plot: Path | None = None
+    quiet: bool = False
+
+
+def judge(options: JudgingOptions, told: TextIO) -> str:
+    """Play, write the files that are wanted, and report.
+
+    Everything that the user may have got wrong is found before the first episode is played.
+
+    Args:
+        options: What is asked for.
+        told: Where to say what is being played.
+
+    Raises:
+        UserError: The options contradict each other, or name what does not exist.
+    """
+    torch.set_num_threads(1)
+    seeds = _seeds(options)
+    check_writable(options.json, options.csv, options.plot)
+    check_format(options.plot)
+    workloads = workload_names(options.workloads or DEFAULT_SUITE)
+    for workload in workloads:
+        make_workload(workload)
+    judged = _judged(options)
+    make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
+
+    def progress(name: str) -> None:
+        if not options.quiet:
+            print(f"playing {name} ...", file=told, flush=True)
+
+    comparison = compare(judged, workloads, seeds, progress=progress)
+    if options.json is not None:
+        settings = {"env": judged.env_id, "env_kwargs": dict(judged.env_kwargs), "model": _text(options.model)}
+        write_json(options.json, comparison, settings)
+    if options.csv is not None:
+        write_csv(options.csv, comparison)
+    if options.plot is not None:
+        write_plot(options.plot, comparison)
+    return describe(comparison)
+
+
+def _judged(options: JudgingOptions) -> Contender:
+    """The policy and its environment."""
+    if (options.model is None) == (options.policy is None):
+        raise UserError("give either a model or --policy (see --help)")
+    mode = {} if options.mode is None else {"mode": options.mode}
+    if "workloads" in options.env_kwargs:
+        raise UserError("--env-kwargs workloads: choose them by --suite, --workload or --trace")
+    if options.policy is not None:
+        return named_contender(options.policy, options.env or TUNE, {**options.env_kwargs, **mode})
+    assert options.model is not None
+    loaded = load_model(
+        options.model, env_id=options.env, env_kwargs=options.env_kwargs, algo=options.algo, trust=options.trust
+    )
+    return Contender(f"agent ({loaded.algo})", loaded.env_id, {**loaded.env_kwargs, **mode}, lambda space: loaded.model)
+
+
+def _seeds(options: JudgingOptions) -> tuple[int, ...]:
+    count = options.n_seeds
+    if options.seeds is not None:
+        if count is not None and count != len(options.seeds):
+            raise UserError(f"--n-seeds {count}: {len(options.seeds)} seeds are given")
+        if min(options.seeds) < 0 or len(set(options.seeds)) < len(options.seeds):
+            raise UserError(f"--seeds {' '.join(map(str, options.seeds))}: must be different and not negative")
+        return tuple(options.seeds)
+    count = DEFAULT_SEEDS if count is None else count
+    if not 1 <= count <= 1000:
+        raise UserError(f"--n-seeds {count}: must lie in 1..1000")
+    return tuple(range(FIRST_SEED, FIRST_SEED + count))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,145 @@
+"""Saved models, loaded without running code that their files contain.
+
+A zip file of Stable-Baselines3 holds pickles, and unpickling runs whatever a file says. So a model is rebuilt from
+the settings that its run folder holds as plain YAML, and only numbers are taken out of the zip file: torch's
+`weights_only` refuses everything else. A zip file without its run folder needs the user's explicit trust.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.algorithms import ALGORITHMS, find_algorithm, make_model
+from agents.hyperparameter_files import constructor_arguments, run_settings
+from agents.run_folder import SavedRun, find_saved_run
+from agents.vector_env import NativeVecEnv, make_native_vec_env
+from kml_envs.errors import UserError, unknown_name
+
+_UNLOADABLE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, ready to recommend.
+
+    Attributes:
+        model: The algorithm with its trained networks.
+        algo: Its name.
+        env_id: The environment that it was trained on.
+        env_kwargs: That environment's arguments, but for workloads and mode.
+        num_timesteps: Steps that it was trained for.
+    """
+
+    model: BaseAlgorithm
+    algo: str
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    num_timesteps: int
+
+
+def load_model(
+    path: Path,
+    *,
+    env_id: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    algo: str | None = None,
+    trust: bool = False,
+) -> LoadedModel:
+    """Load a model.
+
+    Args:
+        path: A zip file in a run folder of `train.py`, or the folder, whose best model is meant.
+        env_id: The environment; None: that of the run.
+        env_kwargs: Replace single arguments of the run's environment.
+        algo: The algorithm; None: that of the run.
+        trust: Whether a zip file without a run folder may be unpickled, which runs code that it contains.
+
+    Raises:
+        UserError: There is no model, it does not fit, or it needs trust and has none.
+    """
+    saved = _find(path)
+    arguments = saved.arguments
+    env_id = env_id or arguments.get("env")
+    algo = algo or arguments.get("algo")
+    if env_id is None or algo is None:
+        raise UserError(
+            f"{saved.model}: stands alone, without the run folder that says what it is: give --env and --algo"
+        )
+    if algo not in ALGORITHMS:
+        raise unknown_name("algorithm", algo, ALGORITHMS)
+    own = {key: value for key, value in arguments.get("env_kwargs", {}).items() if key not in ("workloads", "mode")}
+    kwargs = {**own, **(env_kwargs or {})}
+    environment = make_native_vec_env(env_id, 1, {**kwargs, "efficiency": "none"})
+    try:
+        if saved.hyperparameters:
+            model = _rebuild(saved, algo, env_id, environment)
+        elif trust:
+            model = _unpickle(saved, algo, environment)
+        else:
+            raise UserError(
+                f"{saved.model}: has no run folder beside it, so that loading it would run code that it contains: "
+                "only with --trust, and only for files of your own"
+            )
+    finally:
+        environment.close()
+    return LoadedModel(model, algo, env_id, kwargs, saved.num_timesteps)
+
+
+def _find(path: Path) -> SavedRun:
+    best = path / "best_model.zip"
+    try:
+        saved = find_saved_run(best if path.is_dir() and best.is_file() else path)
+    except (yaml.YAMLError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: the settings of its run cannot be read: {reason}") from None
+    for settings in (saved.arguments, saved.hyperparameters):
+        if not isinstance(settings, Mapping):
+            raise UserError(f"{path}: the settings of its run are not a mapping of names to values")
+    return saved
+
+
+def _rebuild(saved: SavedRun, algo: str, env_id: str, environment: NativeVecEnv) -> BaseAlgorithm:
+    """An untrained model of the same settings, with the saved networks."""
+    settings = run_settings(saved.hyperparameters)
+    algorithm = find_algorithm(algo, environment.action_space, env_id)
+    arguments = constructor_arguments(copy.deepcopy(dict(settings.model)))
+    with warnings.catch_warnings():
+        # The batch size fits the training's number of environments, and nothing is trained here.
+        warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
+        model = make_model(algorithm, environment, arguments, seed=0, device="cpu")
+    try:
+        model.set_parameters(str(saved.model), device=model.device)
+    except pickle.UnpicklingError:
+        raise UserError(f"{saved.model}: refused, it holds more than numbers where the networks should be") from None
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{saved.model}: does not fit {algo} on {env_id}: {reason}") from None
+    return model
+
+
+def _unpickle(saved: SavedRun, algo: str, environment: NativeVecEnv) -> BaseAlgorithm:
+    print(f"warning: --trust: loading {saved.model} runs code that it contains", file=sys.stderr)
+    find_algorithm(algo, environment.action_space, "this environment")
+    try:
+        return ALGORITHMS[algo].model_class.load(saved.model, env=environment, device="cpu")
+    except (
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{saved.model}: cannot be loaded as {algo}: {reason}") from None

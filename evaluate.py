@@ -1,0 +1,63 @@
+"""Say how good a policy is: `python evaluate.py logs/ppo/kml-LfsTune-v0_1`, or `--policy cost-benefit`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from kml_envs.errors import UserError, run_command
+
+
+def main() -> int:
+    """Parse the command line, play, and report."""
+    arguments = parser().parse_args()
+    from agents.hyperparameter_files import parse_pairs
+    from agents.judging import JudgingOptions, judge
+
+    values = vars(arguments)
+    workloads = [
+        *(values.pop("suite") or ()),
+        *(values.pop("workload") or ()),
+        *(f"trace:{path}" for path in values.pop("trace") or ()),
+    ]
+    values["env_kwargs"] = parse_pairs(values["env_kwargs"], "--env-kwargs")
+    print(judge(JudgingOptions(workloads=tuple(workloads), **values), sys.stderr))
+    return 0
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line, like every other mistake."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message} (see --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = _OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = result.add_argument
+    add("model", nargs="?", type=Path, help="run folder of train.py, or a model's zip file in one")
+    add(
+        "--policy",
+        help="a built-in algorithm, random-action[:SEED] or constant:NUMBER[,NUMBER...]",
+    )
+    add("--env", help="environment id (default: the model's, else kml/LfsTune-v0)")
+    add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as utilisation:0.9")
+    add("--suite", nargs="+", metavar="NAME", help="suites of workloads (default: held-out)")
+    add("--workload", nargs="+", metavar="NAME", help="single workloads, such as zipf-0.99")
+    add("--trace", nargs="+", metavar="FILE", help="your own block traces")
+    add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the episodes (default: 1001, 1002, ...)")
+    add("--n-seeds", type=int, help="number of episodes on each workload (default: 5)")
+    add("--mode", help="learning, collaboration, recommendation or emergency (default: recommendation)")
+    add("--algo", help="algorithm of a model that has no run folder")
+    add("--trust", action="store_true", help="load a model without run folder, which runs code that it contains")
+    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    add("--csv", type=Path, metavar="FILE", help="write one line per episode")
+    add("--plot", type=Path, metavar="FILE", help="draw the comparison (.png, .svg, .pdf, ...)")
+    add("--quiet", action="store_true", help="do not tell what is being played")
+    return result
+
+
+if __name__ == "__main__":
+    run_command(main)

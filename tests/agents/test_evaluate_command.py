@@ -1,0 +1,101 @@
+"""The command line: what it prints and writes, and what it says of mistakes."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.judging import JudgingOptions, judge
+from agents.results import METRICS
+
+COMMAND = Path(__file__).parents[2] / "evaluate.py"
+
+
+def run(*words):
+    result = subprocess.run([sys.executable, str(COMMAND), *words], capture_output=True, text=True, check=False)
+    return result.returncode, result.stdout, result.stderr
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line_and_exit_status_two():
+    for words, reason in (((), "either a model or --policy"), (("--n-seeds", "x"), "invalid int value")):
+        status, output, errors = run(*words)
+        assert (status, output) == (2, "")
+        assert reason in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "either a model or --policy"),
+        ({"policy": "greedy", "model": Path("x")}, "either a model or --policy"),
+        ({"policy": "greddy"}, "Did you mean 'greedy'"),
+        ({"policy": "greedy", "env": "kml/Nothing-v0"}, "unknown environment"),
+        ({"policy": "greedy", "env_kwargs": {"nonsense": 1}}, "does not take these arguments"),
+        ({"policy": "greedy", "env_kwargs": {"workloads": "uniform"}}, "choose them by"),
+        ({"policy": "greedy", "env_kwargs": {"utilisation": 2.0}}, "utilisation"),
+        ({"policy": "random-action", "mode": "fast"}, "unknown mode 'fast'"),
+        ({"policy": "greedy", "workloads": ("zipf",)}, "unknown workload 'zipf'"),
+        ({"policy": "greedy", "workloads": ("trace:none.csv",)}, "none.csv: no such file"),
+        ({"policy": "greedy", "n_seeds": 0}, "--n-seeds 0"),
+        ({"policy": "greedy", "seeds": [1, 1]}, "must be different"),
+        ({"policy": "greedy", "seeds": [1, 2], "n_seeds": 3}, "2 seeds are given"),
+        ({"policy": "greedy", "json": Path("nowhere/out.json")}, "there is no folder nowhere"),
+        ({"policy": "greedy", "csv": Path()}, "is a folder"),
+        ({"policy": "greedy", "plot": Path("out.foo")}, "picture format"),
+        ({"model": Path("none.zip")}, "no such file"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arguments, reason):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=reason) as error:
+        judge(JudgingOptions(**arguments), sys.stderr)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_hold_every_episode(tmp_path, small, capsys):
+    small.pop("workloads")
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv")}
+    text = judge(
+        JudgingOptions(
+            policy="cost-benefit",
+            env="kml/LfsVictim-v0",
+            env_kwargs=small,
+            workloads=("uniform", "zipf-0.9"),
+            n_seeds=2,
+            plot=tmp_path / "out.png",
+            **files,
+        ),
+        sys.stdout,
+    )
+    assert "playing cost-benefit" in capsys.readouterr().out
+    assert "Built-in algorithm cost-benefit" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.json", "out.png"]
+    content = json.loads(files["json"].read_text())
+    assert (content["judged"], content["reference"], content["seeds"]) == ("cost-benefit", "greedy", [1001, 1002])
+    shape = (len(content["policies"]), 2, 2)
+    assert all(np.array(content["metrics"][name], dtype=float).shape == shape for name in METRICS)
+    moved, user = (np.array(content["metrics"][name], float) for name in ("moved_blocks", "user_blocks"))
+    assert np.array(content["write_amplification"]) == pytest.approx(1 + moved.sum(axis=2) / user.sum(axis=2))
+    score = content["normalized_score"]["clairvoyant oracle"]
+    assert score["low"] <= score["estimate"] <= score["high"]
+    with files["csv"].open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == np.prod(shape)
+    of_json = moved[content["policies"].index("atgc"), 1, 0]
+    [row] = [one for one in rows if (one["policy"], one["workload"], one["seed"]) == ("atgc", "zipf-0.9", "1001")]
+    assert float(row["moved_blocks"]) == of_json
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_own_trace_is_played(tmp_path, small):
+    small.pop("workloads")
+    trace = tmp_path / "mine.csv"
+    trace.write_text("time,op,offset,size\n" + "".join(f"{i},W,{4096 * (i * 37 % 500)},4096\n" for i in range(2000)))
+    options = JudgingOptions(policy="random-action", env_kwargs=small, workloads=(f"trace:{trace}",), n_seeds=1)
+    assert f"trace:{trace}" in judge(options, sys.stderr)
