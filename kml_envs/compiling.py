@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
@@ -25,6 +27,9 @@ from numba.np.arrayobj import make_array, populate_array
 
 Record: TypeAlias = Any
 """A numba record, such as one simulated volume: what its fields are stands beside its dtype."""
+
+Internal: TypeAlias = Any
+"""An object of numba's compiler or of llvmlite, which have no types for mypy."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent
@@ -40,34 +45,25 @@ def compiled(function: _Function) -> _Function:
     Returns:
         The compiled dispatcher, typed as the function that it came from.
     """
-    previous = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(_cache_folder())
+    settings: Internal = numba_config
+    previous = settings.CACHE_DIR
+    settings.CACHE_DIR = str(_cache_folder())
     try:
         return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:
-        numba_config.CACHE_DIR = previous
+        settings.CACHE_DIR = previous
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer_at(typing_context: Any, address: Any) -> Any:
-    """Turn the address of an array, kept in a record, back into a pointer for `numba.carray`.
-
-    An instance of a simulator is one record that holds the addresses of its arrays, because compiled
-    functions then pass each other one pointer instead of a hundred words.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.uint64), generate
-
-
-def array_of(field: str, dtype: Any, length: int = 0) -> Callable[[Record], Any]:
+def array_of(field: str, dtype: npt.DTypeLike, length: int = 0) -> Callable[[Record], Any]:
     """Make the accessor of an array whose address stands in a field of a record.
 
+    An instance of a simulator is one record that holds the addresses of its arrays, because compiled functions
+    then pass each other one pointer instead of a hundred words.
+
     Unless a length is given, the array that the accessor returns has none: index it, never slice it or call its
-    methods. So an index needs no test for counting from the end. Fields read this way are marked as constant, which lets LLVM keep the address in a
-    register across the stores between two accesses; only addresses that never change may be read so.
+    methods. So an index needs no test for counting from the end. Fields read this way are marked as constant, which
+    lets LLVM keep the address in a register across the stores between two accesses; only addresses that never
+    change may be read so.
 
     Args:
         field: Name of the uint64 field that holds the address.
@@ -77,12 +73,12 @@ def array_of(field: str, dtype: Any, length: int = 0) -> Callable[[Record], Any]
     Returns:
         A function of the record, for use in compiled functions only.
     """
-    item = from_dtype(dtype)
+    item = from_dtype(np.dtype(dtype))
 
-    def accessor(typing_context: Any, record: Any) -> Any:
+    def accessor(typing_context: Internal, record: Internal) -> Internal:
         array_type = types.Array(item, 1, "C")
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def generate(context: Internal, builder: Internal, signature: Internal, arguments: Internal) -> Internal:
             address = load_constant_field(builder, arguments[0], record.offset(field))
             array = make_array(array_type)(context, builder)
             word = context.get_value_type(types.intp)
@@ -106,8 +102,8 @@ def array_of(field: str, dtype: Any, length: int = 0) -> Callable[[Record], Any]
 def constant_of(field: str) -> Callable[[Record], int]:
     """Make the accessor of an int64 field of a record that never changes once the record is in use."""
 
-    def accessor(typing_context: Any, record: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def accessor(typing_context: Internal, record: Internal) -> Internal:
+        def generate(context: Internal, builder: Internal, signature: Internal, arguments: Internal) -> Internal:
             return load_constant_field(builder, arguments[0], record.offset(field))
 
         return types.int64(record), generate
@@ -116,7 +112,7 @@ def constant_of(field: str) -> Callable[[Record], int]:
     return cast(Callable[[Record], int], intrinsic(accessor))
 
 
-def load_constant_field(builder: Any, record: Any, offset: int) -> Any:
+def load_constant_field(builder: Internal, record: Internal, offset: int) -> Internal:
     """Emit the load of a 64-bit field that does not change: LLVM may do it once instead of after every store."""
     pointer = cgutils.pointer_add(builder, record, ir.IntType(64)(offset), ir.IntType(64).as_pointer())
     loaded = builder.load(pointer)
@@ -124,50 +120,57 @@ def load_constant_field(builder: Any, record: Any, offset: int) -> Any:
     return loaded
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest_bit(typing_context: Any, word: Any) -> Any:
+def instruction(result: Internal, argument: Internal) -> Callable[[Callable[..., Internal]], Callable[[Any], Any]]:
+    """Turn a function that emits LLVM instructions into a function of one argument for compiled code.
+
+    Args:
+        result: Type of the result.
+        argument: Type of the argument.
+
+    Returns:
+        A decorator of functions that take LLVM's instruction builder and the argument's value.
+    """
+
+    def decorate(emit: Callable[..., Internal]) -> Callable[[Any], Any]:
+        def typed(typing_context: Internal, value: Internal) -> Internal:
+            def generate(context: Internal, builder: Internal, signature: Internal, arguments: Internal) -> Internal:
+                return emit(builder, *arguments)
+
+            return result(argument), generate
+
+        return cast(Callable[[Any], Any], intrinsic(functools.wraps(emit, assigned=("__name__", "__doc__"))(typed)))
+
+    return decorate
+
+
+@instruction(types.int64, types.uint64)
+def lowest_bit(builder: Internal, word: Internal) -> Internal:
     """Position of the lowest set bit of a 64-bit word; 64 for zero."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], cgutils.false_bit)
-
-    return types.int64(types.uint64), generate
+    return builder.cttz(word, cgutils.false_bit)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def highest_bit(typing_context: Any, word: Any) -> Any:
+@instruction(types.int64, types.uint64)
+def highest_bit(builder: Internal, word: Internal) -> Internal:
     """Position of the highest set bit of a 64-bit word, which is its log2 rounded down; -1 for zero."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        zeros = builder.ctlz(arguments[0], cgutils.false_bit)
-        return builder.sub(zeros.type(63), zeros)
-
-    return types.int64(types.uint64), generate
+    zeros = builder.ctlz(word, cgutils.false_bit)
+    return builder.sub(zeros.type(63), zeros)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def bits_of_float(typing_context: Any, number: Any) -> Any:
+@instruction(types.uint64, types.float64)
+def bits_of_float(builder: Internal, number: Internal) -> Internal:
     """The 64 bits of a float64 as uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.uint64(types.float64), generate
+    return builder.bitcast(number, ir.IntType(64))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def float_of_bits(typing_context: Any, bits: Any) -> Any:
+@instruction(types.float64, types.uint64)
+def float_of_bits(builder: Internal, bits: Internal) -> Internal:
     """The float64 with the given 64 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.uint64), generate
+    return builder.bitcast(bits, ir.DoubleType())
 
 
 @functools.cache
 def _cache_folder() -> Path:
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(numba.__version__.encode() + Path(__file__).read_bytes())
     for folder in _COMPILED_FOLDERS:
         for source in sorted((_PACKAGE / folder).glob("*.py")):
             digest.update(source.read_bytes())

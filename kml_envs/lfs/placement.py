@@ -6,11 +6,9 @@ block was last written by the user.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from kml_envs.compiling import compiled
+from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import Placement
 from kml_envs.lfs.foresight import class_by_rate, class_by_remaining_life
 from kml_envs.lfs.state import blocks, segments
@@ -19,14 +17,14 @@ LIFETIME_SAMPLES = 16
 
 
 @compiled
-def block_age(volume: Any, block: int) -> int:
+def block_age(volume: Record, block: int) -> int:
     """User blocks written since the user last wrote this block (exact up to 2**32)."""
     now = np.uint32(volume.user_writes & 0xFFFFFFFF)
     return np.int64(np.uint32(now - blocks(volume)[block].written_at))
 
 
 @compiled
-def user_log(volume: Any, block: int, location: int) -> int:
+def user_log(volume: Record, block: int, location: int) -> int:
     """The log for a user write.
 
     Args:
@@ -60,7 +58,7 @@ def user_log(volume: Any, block: int, location: int) -> int:
 
 
 @compiled
-def relocation_log(volume: Any, block: int, source_log: int) -> int:
+def relocation_log(volume: Record, block: int, source_log: int) -> int:
     """The log for a block that cleaning moves.
 
     Args:
@@ -96,7 +94,7 @@ def relocation_log(volume: Any, block: int, source_log: int) -> int:
 
 
 @compiled
-def note_collected(volume: Any, log: int, lifetime: int) -> None:
+def note_collected(volume: Record, log: int, lifetime: int) -> None:
     """Tell SepBIT that a section was collected: the mean lifetime of sixteen of class 0 is its threshold.
 
     Args:
@@ -115,13 +113,13 @@ def note_collected(volume: Any, log: int, lifetime: int) -> None:
 
 
 @compiled
-def _log_of(volume: Any, location: int) -> int:
+def _log_of(volume: Record, location: int) -> int:
     segment = location >> volume.block_shift
     return np.int64(segments(volume)[segment - segment % volume.segments_per_section].log)
 
 
 @compiled
-def _sepbit_relocation_log(volume: Any, block: int, source_log: int) -> int:
+def _sepbit_relocation_log(volume: Record, block: int, source_log: int) -> int:
     if source_log == 0:
         return 2
     age = block_age(volume, block)

@@ -6,13 +6,12 @@ Every policy gives each candidate a cost; the lowest wins, strictly, in scan ord
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kml_envs.compiling import Record, compiled, lowest_bit
 from kml_envs.lfs.config import CleaningPolicy, Trigger
 from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
+from kml_envs.lfs.ordering import stable_order
 from kml_envs.lfs.score import best_score, dirty_word, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
 from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
@@ -26,7 +25,7 @@ ATGC_ACCURACY = 10_000
 
 
 @compiled
-def select_victim(volume: Any, policy: int) -> int:
+def select_victim(volume: Record, policy: int) -> int:
     """Choose the section to clean.
 
     Args:
@@ -59,7 +58,7 @@ def select_victim(volume: Any, policy: int) -> int:
 
 
 @compiled
-def victim_cost(volume: Any, section: int, policy: int, oldest: int) -> float:
+def victim_cost(volume: Record, section: int, policy: int, oldest: int) -> float:
     """Cost of cleaning a dirty section; the policy takes the lowest.
 
     Args:
@@ -144,7 +143,7 @@ def age_threshold_cost(mtime: int, invalid: int, slots: int, oldest: int, newest
 
 
 @compiled
-def oldest_mtime(volume: Any) -> int:
+def oldest_mtime(volume: Record) -> int:
     """Smallest mtime of all segments, free and never written ones too (fs/f2fs/gc.c, init_min_max_mtime)."""
     oldest = segments(volume)[0].mtime
     for segment in range(1, volume.segment_count):
@@ -153,7 +152,7 @@ def oldest_mtime(volume: Any) -> int:
 
 
 @compiled
-def _best_of_scan(volume: Any, policy: int, start: int, sealed_before: int) -> int:
+def _best_of_scan(volume: Record, policy: int, start: int, sealed_before: int) -> int:
     left = np.int64(population(volume)[dirty_row(volume)])
     if volume.settings.max_search > 0:
         left = min(left, np.int64(volume.settings.max_search))
@@ -200,7 +199,7 @@ def _next_scan_start(volume: Record, policy: int, start: int) -> int:
 
 
 @compiled
-def _best_of_drawn(volume: Any, choices: int) -> int:
+def _best_of_drawn(volume: Record, choices: int) -> int:
     # Any sealed section may be drawn, fully valid ones too: that is what the mean-field formula describes.
     if population(volume)[dirty_row(volume)] == 0:
         return -1
@@ -217,19 +216,18 @@ def _best_of_drawn(volume: Any, choices: int) -> int:
 
 
 @compiled
-def _window_end(volume: Any) -> int:
+def _window_end(volume: Record) -> int:
     count = np.int64(population(volume)[dirty_row(volume)])
     sealed = np.empty(count, np.int64)
     section = np.int64(-1)
     for position in range(count):
         section = first_section(volume, dirty_row(volume), section + 1)
         sealed[position] = segments(volume)[section * volume.segments_per_section].sealed_at
-    sealed.sort()
-    return sealed[min(np.int64(volume.settings.window * count), count - 1)] + 1
+    return sealed[stable_order(sealed)[min(np.int64(volume.settings.window * count), count - 1)]] + 1
 
 
 @compiled
-def _age_threshold_victim(volume: Any, start: int) -> int:
+def _age_threshold_victim(volume: Record, start: int) -> int:
     count = np.int64(population(volume)[dirty_row(volume)])
     slots = volume.slots_per_section
     sections, mtimes = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -238,14 +236,17 @@ def _age_threshold_victim(volume: Any, start: int) -> int:
         sections[position] = section
         mtimes[position] = section_mtime(volume, section)
         section = first_section_around(volume, dirty_row(volume), section + 1)
-    oldest, newest = mtimes.min(), mtimes.max()
-    eligible = np.flatnonzero(newest - mtimes >= volume.settings.candidate_age)
-    if eligible.size == 0:
-        eligible = np.arange(count)
-    order = eligible[np.argsort(mtimes[eligible], kind="mergesort")]
-    looked_at = max(ATGC_CANDIDATE_COUNT, ATGC_CANDIDATE_RATIO * order.size // 100)
+    order = stable_order(mtimes)
+    oldest, newest = mtimes[order[0]], mtimes[order[count - 1]]
+    candidates = np.int64(0)
+    while candidates < count and newest - mtimes[order[candidates]] >= volume.settings.candidate_age:
+        candidates += 1
+    if candidates == 0:
+        candidates = count
+    looked_at = min(max(ATGC_CANDIDATE_COUNT, ATGC_CANDIDATE_RATIO * candidates // 100), candidates)
     best, lowest = np.int64(-1), np.int64(UINT_MAX)
-    for position in order[:looked_at]:
+    for rank in range(looked_at):
+        position = order[rank]
         valid = np.int64(segments(volume)[sections[position] * volume.segments_per_section].section_valid)
         cost = age_threshold_cost(mtimes[position], slots - valid, slots, oldest, newest)
         if cost < lowest:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.lfs.state import SegmentState
+
+if TYPE_CHECKING:  # which draws itself with this module
+    from kml_envs.lfs.subsystem import LfsVolumes
 
 CELL = 14  # pixels of a segment's square, border included
 COLUMNS = 32
@@ -25,7 +28,7 @@ _SYMBOLS = {
 }
 
 
-def draw_segments(subsystem: Any, row: int) -> NDArray[np.uint8]:
+def draw_segments(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
     """Draw the segments of one instance as squares, and its write amplification over time below.
 
     A square's colour is its valid share, from violet (nothing valid) over green to yellow (all valid); the red of its
@@ -46,7 +49,7 @@ def draw_segments(subsystem: Any, row: int) -> NDArray[np.uint8]:
     return np.concatenate([_draw_text(caption, squares.shape[1]), squares, curve])
 
 
-def describe_segments(subsystem: Any, row: int) -> str:
+def describe_segments(subsystem: LfsVolumes, row: int) -> str:
     """Write the segments of one instance as text: a digit is the valid share in tenths.
 
     Args:
@@ -72,13 +75,13 @@ def describe_segments(subsystem: Any, row: int) -> str:
     return "\n".join(lines)
 
 
-def _states(subsystem: Any, row: int) -> NDArray[np.int8]:
+def _states(subsystem: LfsVolumes, row: int) -> NDArray[np.int8]:
     per_section = subsystem.warm.config.geometry.segments_per_section
     states: NDArray[np.int8] = subsystem.state.segments["state"][row][::per_section].repeat(per_section)
     return states
 
 
-def _draw_squares(subsystem: Any, row: int) -> NDArray[np.uint8]:
+def _draw_squares(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
     segments = subsystem.state.segments[row]
     geometry = subsystem.warm.config.geometry
     per_section = geometry.segments_per_section

@@ -1,11 +1,10 @@
 """The dynamics of a log-structured volume: user writes, invalidation, relocation, cleaning, checkpoints, time.
 
-All functions work on one instance `i` of a batch and are compiled; `advance` is the loop that everything runs.
+All functions are compiled. Those without `rows` in their name work on one instance, a VOLUME record; `advance` is
+the loop that everything runs.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +55,7 @@ NO_VICTIM = -1
 
 
 @compiled
-def format_rows(volumes: Any, rows: Any, seeds: Any) -> None:
+def format_rows(volumes: Record, rows: Record, seeds: Record) -> None:
     """Make empty file systems on freshly allocated volumes.
 
     Args:
@@ -79,7 +78,7 @@ def fill_rows(volumes: NDArray[np.void], rows: NDArray[np.int64]) -> None:
 
 
 @compiled
-def advance_rows(volumes: Any, rows: Any, until: Any, ask: Any) -> None:
+def advance_rows(volumes: Record, rows: Record, until: Record, ask: Record) -> None:
     """`advance` the given rows: rows (R,) int64 instances, until (N,) int64 and ask (N,) bool by instance."""
     for row in rows:
         advance(volumes[row], until[row], ask[row])
@@ -212,7 +211,8 @@ def write_block(volume: Record, block: int, arrival_ns: int) -> None:
     record.written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
     _append(volume, block, log)
     volume.user_writes += 1
-    _account_time(volume, arrival_ns)
+    if arrival_ns >= 0 or volume.user_writes > volume.block_count:  # time begins with the workload, not with the fill
+        _account_time(volume, arrival_ns)
     if settings.checkpoint_interval > 0 and (
         volume.user_writes - volume.last_checkpoint >= settings.checkpoint_interval
     ):
@@ -244,7 +244,7 @@ def checkpointed_valid(volume: Record, segment: int) -> int:
 
 
 @compiled
-def _take_valid(volume: Record, word: int, begin: int, end: int) -> Any:
+def _take_valid(volume: Record, word: int, begin: int, end: int) -> Record:
     # The bits of the slots begin..end - 1 in a word of the bitmap of live blocks; they are cleared there.
     bits = valid_map(volume)[word]
     if word == begin >> 6:
@@ -649,7 +649,7 @@ def _open_f2fs_logs(volume: Record) -> None:
 
 
 @compiled
-def _format(volume: Record, seed: Any) -> None:
+def _format(volume: Record, seed: Record) -> None:
     volume.random = seed
     volume.victim = NO_VICTIM
     volume.lifetime_threshold = np.inf

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import array_of, compiled, constant_of
+from kml_envs.compiling import Record, array_of, compiled, constant_of
 from kml_envs.lfs.config import LfsConfig, Placement, Trigger
 from kml_envs.lfs.f2fs import F2FS, NEVER, f2fs_record
 from kml_envs.lfs.nilfs2 import CLEANERD, cleanerd_record
@@ -378,18 +378,18 @@ block_shift = constant_of("block_shift")
 
 
 @compiled
-def dirty_row(volume: Any) -> int:
+def dirty_row(volume: Record) -> int:
     """Row of the section index that holds all dirty sections."""
     return index_rows(volume) - 2
 
 
 @compiled
-def free_row(volume: Any) -> int:
+def free_row(volume: Record) -> int:
     """Row of the section index that holds the free sections."""
     return index_rows(volume) - 1
 
 
 @compiled
-def prefree_row(volume: Any) -> int:
+def prefree_row(volume: Record) -> int:
     """Row of the section index that holds the prefree sections (a full section is in no row of a valid count)."""
     return index_rows(volume) - 3

@@ -90,7 +90,8 @@ class LfsVolumes:
         """Write amplification of each quarter volume of the running episode so far, (quarters,) float64."""
         marks, first = int(self.state.volumes["marks"][row]), int(self._at_start["marks"][row])
         shown = np.arange(max(first, marks - HISTORY), marks) % HISTORY
-        return 1.0 + self.state.history[row][shown]
+        curve: FloatArray = 1.0 + self.state.history[row][shown]
+        return curve
 
     def metrics(self) -> dict[str, NDArray[np.generic]]:
         """(N,) each, of the running episode."""

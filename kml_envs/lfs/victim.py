@@ -126,7 +126,9 @@ def _check_rows(volumes: Record, candidates: Record, chosen: Record, codes: Reco
 
 
 @compiled
-def _execute_rows(volumes: Record, candidates: Record, chosen: Record, ask: Record, until: Record, rows: Record) -> None:
+def _execute_rows(
+    volumes: Record, candidates: Record, chosen: Record, ask: Record, until: Record, rows: Record
+) -> None:
     for i in range(volumes.size):
         if not rows[i]:
             continue

@@ -47,7 +47,7 @@ class WarmVolumes:
         Args:
             state: Volumes allocated with this object's configuration and table.
             row: Instance.
-            seed: Any number below 2**63.
+            seed: Record number below 2**63.
         """
         count = len(self.workloads)
         workload = seed % count if self.only is None else self.only

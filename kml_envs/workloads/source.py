@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 from numpy.typing import NDArray
 
-from kml_envs.compiling import compiled, pointer_at
+from kml_envs.compiling import Record, array_of, compiled
 from kml_envs.workloads.synthetic import Phase, PhaseKind, Workload
 from kml_envs.workloads.trace import fit_to_volume
 
@@ -57,6 +56,12 @@ SOURCE = np.dtype(
 
 ALIAS = np.dtype([("keep", np.uint32), ("other", np.int32)], align=True)
 """A column of an alias table: its own rank is kept with probability keep / 2**32, else the other one is drawn."""
+
+_phases = array_of("phases", PHASE)
+_trace_blocks = array_of("trace_blocks", np.int32)
+_trace_ns = array_of("trace_ns", np.int64)
+_trace_gaps = array_of("trace_gaps", np.int64)
+_alias = array_of("alias", ALIAS)
 
 
 class WorkloadTable(NamedTuple):
@@ -126,7 +131,7 @@ def start_source(table: WorkloadTable, workload: int, seed: int) -> NDArray[np.v
     Args:
         table: The bound workloads.
         workload: Index of the workload.
-        seed: Any 64-bit number; it also picks the phase and the place in a trace where the stream begins.
+        seed: Record 64-bit number; it also picks the phase and the place in a trace where the stream begins.
 
     Returns:
         A SOURCE record, shape (1,).
@@ -171,7 +176,7 @@ def overwrite_gaps(blocks: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 @compiled
-def next_random(source: Any) -> Any:
+def next_random(source: Record) -> Record:
     """Advance a SplitMix64 generator (Steele, Lea and Flood 2014) and return 64 random bits."""
     source.random += np.uint64(0x9E3779B97F4A7C15)
     z = source.random
@@ -181,19 +186,19 @@ def next_random(source: Any) -> Any:
 
 
 @compiled
-def random_below(source: Any, bound: int) -> int:
+def random_below(source: Record, bound: int) -> int:
     """Draw a whole number in [0, bound), bound below 2**31."""
     return np.int64(((next_random(source) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
 
 
 @compiled
-def random_unit(source: Any) -> float:
+def random_unit(source: Record) -> float:
     """Draw a float in [0, 1) with 53 random bits."""
     return np.float64(next_random(source) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @compiled
-def next_block(source: Any) -> int:
+def next_block(source: Record) -> int:
     """Draw the address of the next user write and set the source's arrival time.
 
     Args:
@@ -224,7 +229,7 @@ def next_block(source: Any) -> int:
 
 
 @compiled
-def _draw_rank(source: Any, phase: Any, volume_blocks: int) -> int:
+def _draw_rank(source: Record, phase: Record, volume_blocks: int) -> int:
     if phase.kind == PhaseKind.HOT_COLD:
         if random_unit(source) < phase.hot_writes:
             return random_below(source, phase.hot_blocks)
@@ -232,12 +237,12 @@ def _draw_rank(source: Any, phase: Any, volume_blocks: int) -> int:
     # Walker's alias method (1977): a column, then one of its two ranks, from one random word.
     drawn = next_random(source)
     column = np.int64(((drawn >> np.uint64(32)) * np.uint64(volume_blocks)) >> np.uint64(32))
-    entry = carray(pointer_at(source.alias), (1,), ALIAS)[phase.alias_start + column]
+    entry = _alias(source)[phase.alias_start + column]
     return column if (drawn & np.uint64(0xFFFFFFFF)) < entry.keep else np.int64(entry.other)
 
 
 @compiled
-def _next_of_trace(source: Any, phase: Any) -> int:
+def _next_of_trace(source: Record, phase: Record) -> int:
     if source.position == phase.trace_length:
         source.position = 0
         source.loop_offset_ns += _trace_ns(source)[phase.trace_start + phase.trace_length - 1]
@@ -248,7 +253,7 @@ def _next_of_trace(source: Any, phase: Any) -> int:
 
 
 @compiled
-def _open_source(sources: Any, seed: Any) -> None:
+def _open_source(sources: Record, seed: Record) -> None:
     source = sources[0]
     source.random = seed
     source.phase = source.first_phase + random_below(source, source.phase_count)
@@ -261,32 +266,22 @@ def _open_source(sources: Any, seed: Any) -> None:
 
 
 @compiled
-def _draw_into(sources: Any, out: Any) -> None:
+def _draw_into(sources: Record, out: Record) -> None:
     for index in range(out.size):
         out[index] = next_block(sources[0])
 
 
 @compiled
-def current_phase(source: Any) -> Any:
+def current_phase(source: Record) -> Record:
     """The PHASE record that a source is in."""
-    return carray(pointer_at(source.phases), (source.phase + 1,), PHASE)[source.phase]
+    return _phases(source)[source.phase]
 
 
 @compiled
-def _trace_blocks(source: Any) -> Any:
-    return carray(pointer_at(source.trace_blocks), (1,), np.int32)
-
-
-@compiled
-def _trace_ns(source: Any) -> Any:
-    return carray(pointer_at(source.trace_ns), (1,), np.int64)
-
-
-@compiled
-def writes_until_overwrite(source: Any) -> int:
+def writes_until_overwrite(source: Record) -> int:
     """User writes from the trace write drawn last to the next one of the same block; the oracle's knowledge."""
     index = current_phase(source).trace_start + source.position - 1
-    return carray(pointer_at(source.trace_gaps), (1,), np.int64)[index]
+    return _trace_gaps(source)[index]
 
 
 def _phase_row(
@@ -332,7 +327,7 @@ def zipf_table(theta: float, count: int) -> NDArray[np.void]:
 
 
 @compiled
-def _build_alias(share: Any, table: Any) -> None:
+def _build_alias(share: Record, table: Record) -> None:
     # Vose (1991). Shares fall with the rank, so the columns that need filling are at the end: two cursors suffice.
     rich, poor = 0, share.size - 1
     while rich < poor:
