@@ -34,6 +34,7 @@ class RunSettings:
         n_envs: Environments stepped together.
         env_threads: Threads that step them.
         normalize: Whether rewards are divided by the running standard deviation of the return.
+        clip_reward: Bound of the rewards after that.
         model: Arguments of the algorithm's constructor, as written.
     """
 
@@ -41,6 +42,7 @@ class RunSettings:
     n_envs: int = 16
     env_threads: int = 1
     normalize: bool = False
+    clip_reward: float = 10.0
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,11 +90,13 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
         "env_threads": _positive(model, "env_threads", 1),
     }
     normalize = model.pop("normalize", False)
+    clip_reward = 10.0
     if isinstance(normalize, Mapping):
+        clip_reward = float(normalize.get("clip_reward", clip_reward))
         if normalize.get("norm_obs", True):
             raise UserError("normalize: observations are scaled already, so that only {norm_obs: false} is accepted")
         normalize = bool(normalize.get("norm_reward", True))
-    return RunSettings(normalize=bool(normalize), model=model, **run)
+    return RunSettings(normalize=bool(normalize), clip_reward=clip_reward, model=model, **run)
 
 
 def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:

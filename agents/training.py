@@ -218,7 +218,8 @@ def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str
     wrapped: VecEnv = env
     if plan.settings.normalize:
         gamma = float(arguments.get("gamma", 0.99))
-        wrapped = VecNormalize(env, norm_obs=False, norm_reward=True, gamma=gamma)
+        clip = plan.settings.clip_reward
+        wrapped = VecNormalize(env, norm_obs=False, norm_reward=True, clip_reward=clip, gamma=gamma)
     model = make_model(algorithm, wrapped, arguments, seed=plan.seed, device=device)
     if plan.saved is not None:
         try:
