@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kml_envs.errors import UserError, run_command
+from kml_envs.errors import OneLineParser, run_command
 
 
 def main() -> int:
@@ -26,16 +26,9 @@ def main() -> int:
     return 0
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line, like every other mistake."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message} (see --help)")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = _OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("model", nargs="?", type=Path, help="run folder of train.py, or a model's zip file in one")
     add(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from kml_envs.errors import UserError, run_command
+from kml_envs.errors import OneLineParser, run_command
 
 
 def main() -> int:
@@ -21,16 +21,9 @@ def main() -> int:
     return 130 if result.interrupted_by == "SIGINT" else 143 if result.interrupted_by else 0
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line, like every other mistake."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message} (see --help)")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line; flags are those of RL Zoo where it has them."""
-    result = _OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("--env", help="environment id (default: kml/LfsTune-v0)")
     add("--algo", help="ppo, ppo_mask, a2c, dqn, qrdqn, sac, td3 or ars (default: ppo)")
@@ -38,7 +31,15 @@ def parser() -> argparse.ArgumentParser:
     add("-n", "--n-timesteps", type=int, help="steps; with -i, further steps (default: hyperparameter file)")
     add("--n-envs", type=int, help="environments stepped together (default: hyperparameter file)")
     add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as segments:128")
-    add("-params", "--hyperparameters", nargs="+", metavar="KEY:VALUE", help="replace values of the file")
+    add(
+        "-params",
+        "--hyperparams",
+        "--hyperparameters",
+        dest="hyperparameters",
+        nargs="+",
+        metavar="KEY:VALUE",
+        help="replace values of the file",
+    )
     add("--mode", help="learning, collaboration, recommendation or emergency (default: recommendation)")
     add("--workload", nargs="+", metavar="NAME", help="suites or workloads to train on (default: train)")
     add("--trace", nargs="+", metavar="FILE", help="block traces to train on")

@@ -64,7 +64,7 @@ def single(env_id: str) -> Callable[[], float]:
     return measure
 
 
-def vector(env_id: str, count: int, **arguments: Any) -> Callable[[], float]:
+def vector(env_id: str, count: int, **arguments: object) -> Callable[[], float]:
     """Steps per second, over all instances, of a native vector environment."""
     env = gymnasium.make_vec(env_id, num_envs=count, vectorization_mode="vector_entry_point", **arguments)
     env.reset(seed=0)
@@ -104,7 +104,7 @@ def proxy_share() -> float:
 def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
     """The same function, adding its time to `spent`."""
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: object) -> object:
         begin = time.perf_counter()
         result = function(*arguments)
         spent[0] += time.perf_counter() - begin
@@ -113,7 +113,7 @@ def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any
     return call
 
 
-def some_actions(env: Any, count: int) -> list[Any]:
+def some_actions(env: gymnasium.vector.VectorEnv, count: int) -> list[Any]:
     """A few batches of actions: one of the twelve first candidates, or any parameters near zero."""
     rng = np.random.default_rng(0)
     if isinstance(env.single_action_space, gymnasium.spaces.Discrete):

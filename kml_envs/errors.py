@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
 from collections.abc import Callable, Iterable
@@ -27,6 +28,14 @@ def unknown_name(what: str, given: str, accepted: Iterable[str]) -> UserError:
     nearest = difflib.get_close_matches(given, names, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return UserError(f"unknown {what} '{given}': accepted are {', '.join(names)}.{hint}")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line, like every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found wrong."""
+        raise UserError(f"{message} (see --help)")
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

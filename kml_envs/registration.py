@@ -21,6 +21,4 @@ def register_environments() -> None:
     """Register every id that is not registered yet; entry points are strings, so that nothing heavy is imported."""
     for name, (entry_point, vector_entry_point) in ENVIRONMENTS.items():
         if f"{NAMESPACE}/{name}" not in gymnasium.registry:
-            gymnasium.register(
-                id=f"{NAMESPACE}/{name}", entry_point=entry_point, vector_entry_point=vector_entry_point
-            )
+            gymnasium.register(id=f"{NAMESPACE}/{name}", entry_point=entry_point, vector_entry_point=vector_entry_point)

@@ -59,9 +59,7 @@ def main() -> list[float]:
     arguments = parse_arguments()
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)
-    envs = gymnasium.make_vec(
-        arguments.env, num_envs=arguments.num_envs, vectorization_mode="vector_entry_point"
-    )
+    envs = gymnasium.make_vec(arguments.env, num_envs=arguments.num_envs, vectorization_mode="vector_entry_point")
     low, high = envs.single_action_space.low, envs.single_action_space.high
     agent = Agent(envs.single_observation_space.shape[0], envs.single_action_space.shape[0])
     optimizer = torch.optim.Adam(agent.parameters(), lr=arguments.learning_rate, eps=1e-5)

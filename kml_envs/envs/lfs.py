@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kml_envs.envs.proxy_env import Rendering
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs import rendering, tune, victim
 from kml_envs.lfs.config import (
@@ -20,10 +21,11 @@ from kml_envs.lfs.config import (
     PlacementConfig,
 )
 from kml_envs.lfs.observation import CANDIDATES
+from kml_envs.lfs.subsystem import LfsVolumes
 from kml_envs.lfs.tune import TuneVolumes
 from kml_envs.lfs.victim import VictimVolumes
 from kml_envs.lfs.warmup import WarmVolumes
-from kml_envs.proxy import Bounds, Choice, ProxyOptions, Snapshot, Verdict
+from kml_envs.proxy import BatchedSubsystem, Bounds, Choice, ProxyOptions, Snapshot, Verdict
 from kml_envs.suites import make_workloads
 
 BUILTIN_POLICIES = {
@@ -149,24 +151,27 @@ def make_options(
     )
 
 
-class LfsRendering:
+class LfsRendering(Rendering):
     """Drawing and reset options that both file-system environments share."""
 
-    proxy: Any
-
     def _render_rgb(self, row: int) -> NDArray[np.uint8]:
-        return rendering.draw_segments(self.proxy.subsystem, row)
+        return rendering.draw_segments(self._volumes(), row)
 
     def _render_ansi(self, row: int) -> str:
-        return rendering.describe_segments(self.proxy.subsystem, row)
+        return rendering.describe_segments(self._volumes(), row)
 
     def _apply_options(self, options: dict[str, Any]) -> None:
         remaining = dict(options)
         if "workload" in remaining:
-            self.proxy.subsystem.fix_workload(remaining.pop("workload"))
-        super()._apply_options(remaining)  # type: ignore[misc]
+            self._volumes().fix_workload(remaining.pop("workload"))
+        super()._apply_options(remaining)
+
+    def _volumes(self) -> LfsVolumes:
+        return cast(LfsVolumes, self.proxy.subsystem)
 
 
-def subsystem_factory(kind: type[Any], warm: WarmVolumes, **arguments: Any) -> functools.partial[Any]:
+def subsystem_factory(
+    kind: Callable[..., BatchedSubsystem], warm: WarmVolumes, **arguments: Any
+) -> functools.partial[BatchedSubsystem]:
     """A factory that makes a batch of so many instances."""
     return functools.partial(kind, warm, **arguments)

@@ -58,7 +58,7 @@ class LfsTuneEnv(LfsRendering, ProxyEnv):
     | 0 | free_margin | free sections above the reserve | share of the span up to twice the cleaning trigger |
     | 1 | recent_write_amplification | of the last interval | log2(WA) / 4 |
     | 2 | recent_victim_valid_share | mean valid share of the last interval's victims | share |
-    | 3-18 | overwrite_age_k | age of recently overwritten blocks, bucket 12 about one volume | share of the overwrites |
+    | 3-18 | overwrite_age_k | age of recently overwritten blocks, bucket 12 about one volume | share of overwrites |
     | 19-28 | segments_valid_k_percent | dirty segments with k to k + 10 % valid blocks | share of the segments |
 
     ## Rewards

@@ -41,7 +41,7 @@ class LfsVictimEnv(LfsRendering, ProxyEnv):
     | 0 | free_margin | free sections above the reserve | share of the span up to twice the cleaning trigger |
     | 1 | recent_write_amplification | of the last quarter volume | log2(WA) / 4 |
     | 2 | recent_victim_valid_share | mean valid share of the last quarter volume's victims | share |
-    | 3-18 | overwrite_age_k | age of recently overwritten blocks, bucket 12 about one volume | share of the overwrites |
+    | 3-18 | overwrite_age_k | age of recently overwritten blocks, bucket 12 about one volume | share of overwrites |
     | 19-28 | segments_valid_k_percent | dirty segments with k to k + 10 % valid blocks | share of the segments |
     | 29 + 8c | present | slot c holds a candidate | 0 or 1 |
     | 30 + 8c | valid_share | valid blocks u | share |

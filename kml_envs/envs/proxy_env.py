@@ -28,7 +28,7 @@ Frame = npt.NDArray[np.uint8] | str
 SubsystemFactory = Callable[[int], BatchedSubsystem]
 
 
-class _Rendering:
+class Rendering:
     """What concrete environments override in order to be drawn."""
 
     render_mode: str | None
@@ -63,7 +63,7 @@ class _Rendering:
             raise UserError(f"unknown reset options {sorted(remaining)}: accepted is 'mode'")
 
 
-class ProxyEnv(_Rendering, gymnasium.Env[Any, Any]):
+class ProxyEnv(Rendering, gymnasium.Env[Any, Any]):
     """One instance of a subsystem behind its proxy.
 
     ## Action Space
@@ -158,7 +158,7 @@ class ProxyEnv(_Rendering, gymnasium.Env[Any, Any]):
         self._episodes.close()
 
 
-class ProxyVectorEnv(_Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
+class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
     """N instances of a subsystem behind one proxy, stepped together.
 
     Spaces, rewards and infos are those of `ProxyEnv`. Row i of `reset(seed=s)` equals `ProxyEnv.reset(seed=s + i)`,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from kml_envs.errors import UserError, run_command
+from kml_envs.errors import OneLineParser, UserError, run_command
 from kml_envs.suites import suites
 from kml_envs.workloads.describe import describe_requests, format_description
 from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser; every subcommand is added by a function of its own and sets `run`."""
-    parser = argparse.ArgumentParser(prog="python -m kml_envs.workloads", description="Block workloads and traces.")
+    parser = OneLineParser(prog="python -m kml_envs.workloads", description="Block workloads and traces.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_describe(commands)
     _add_convert(commands)
