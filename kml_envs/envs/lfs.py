@@ -52,7 +52,7 @@ class LfsVictimSubsystem(VictimVolumes):
     """Volumes that ask for victims, as a `BatchedSubsystem`."""
 
     observation = Bounds(victim.FEATURE_NAMES, 0.0, 1.0)
-    recommendation = Choice(CANDIDATES)
+    recommendation: Choice | Bounds = Choice(CANDIDATES)
 
     def snapshot(self) -> Snapshot:
         """Candidates and context of all rows."""
@@ -72,7 +72,7 @@ class LfsTuneSubsystem(TuneVolumes):
     """Volumes that ask for parameters, as a `BatchedSubsystem`."""
 
     observation = Bounds(tune.FEATURE_NAMES, 0.0, 1.0)
-    recommendation = Bounds(tune.ACTION_NAMES, -1.0, 1.0)
+    recommendation: Choice | Bounds = Bounds(tune.ACTION_NAMES, -1.0, 1.0)
 
     def snapshot(self) -> Snapshot:
         """Context of all rows."""
