@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit
+from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit, prefetch_to_write
 from kml_envs.lfs.background import NANOSECONDS, f2fs_thread_cleans, oldest_sections
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
 from kml_envs.lfs.f2fs import (
@@ -261,6 +261,10 @@ def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
     log, first, slot, limit = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
     for word in range(begin >> 6, (end + 63) >> 6):
         bits = _take_valid(volume, word, begin, end)
+        coming = bits
+        while coming != 0:  # on a large volume the maps are far away: let all fetches of a word overlap
+            prefetch_to_write(blocks(volume)[owners(volume)[(word << 6) + lowest_bit(coming)]])
+            coming &= coming - np.uint64(1)
         while bits != 0:
             block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
             bits &= bits - np.uint64(1)
