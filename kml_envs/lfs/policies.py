@@ -36,7 +36,7 @@ def select_victim(volume: Record, policy: int) -> int:
         Section number, or -1 when there is no candidate.
     """
     if policy == CleaningPolicy.RANDOM:
-        return _best_of_drawn(volume, 1)
+        return _best_of_drawn(volume, np.int64(1))
     if policy == CleaningPolicy.D_CHOICES:
         return _best_of_drawn(volume, volume.settings.choices)
     fewest = fewest_valid(volume)
@@ -52,7 +52,7 @@ def select_victim(volume: Record, policy: int) -> int:
     elif policy == CleaningPolicy.WINDOWED_GREEDY:
         victim = _best_of_scan(volume, policy, start, _window_end(volume))
     else:
-        victim = _best_of_scan(volume, policy, start, 0)
+        victim = _best_of_scan(volume, policy, start, np.int64(0))
     volume.scan_start = _next_scan_start(volume, policy, start)
     return victim
 

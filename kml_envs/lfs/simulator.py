@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit
+from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit, prefetch_to_write
 from kml_envs.lfs.background import NANOSECONDS, f2fs_thread_cleans, oldest_sections
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, MtimeRule, Placement, Trigger
 from kml_envs.lfs.f2fs import (
@@ -103,9 +103,9 @@ def advance(volume: Record, until: int, ask: bool) -> None:
             critical = is_critical(volume)
             if ask and not critical and population(volume)[dirty_row(volume)] > 0:
                 volume.pending = 1
-                volume.suggestion = select_victim(volume, volume.settings.policy)
+                volume.suggestion = select_victim(volume, np.int64(volume.settings.policy))
                 return
-            policy = np.int32(CleaningPolicy.GREEDY) if critical else volume.settings.policy
+            policy = np.int64(CleaningPolicy.GREEDY) if critical else np.int64(volume.settings.policy)
             if clean(volume, select_victim(volume, policy)):
                 continue
         if volume.settings.trigger >= Trigger.F2FS:
@@ -261,6 +261,10 @@ def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
     log, first, slot, limit = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
     for word in range(begin >> 6, (end + 63) >> 6):
         bits = _take_valid(volume, word, begin, end)
+        coming = bits
+        while coming != 0:  # on a large volume the maps are far away: let all fetches of a word overlap
+            prefetch_to_write(blocks(volume)[owners(volume)[(word << 6) + lowest_bit(coming)]])
+            coming &= coming - np.uint64(1)
         while bits != 0:
             block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
             bits &= bits - np.uint64(1)
@@ -508,14 +512,14 @@ def _kernel_step(volume: Record) -> None:
 @compiled
 def _write_back_page(volume: Record) -> None:
     f2fs = volume.f2fs
-    block = int(batch(volume)[f2fs.written_back])
+    block = np.int64(batch(volume)[f2fs.written_back])
     f2fs.written_back += 1
     if f2fs.written_back == f2fs.gathered:
         f2fs.written_back = -1
         f2fs.gathered = 0
     if dirty_pages(volume)[block] == 0:  # a second write of the same page, or cleaning wrote it
         return
-    location = int(blocks(volume)[block].location)
+    location = np.int64(blocks(volume)[block].location)
     log = user_log(volume, block, location)
     bucket: int = highest_bit(np.uint64(block_age(volume, block) + 1))
     overwrite_ages(volume)[min(max(bucket - volume.age_shift, 0), AGE_BUCKETS - 1)] += 1
@@ -526,7 +530,7 @@ def _write_back_page(volume: Record) -> None:
 
 @compiled
 def _rewrite(volume: Record, block: int, log: int) -> None:
-    location = int(blocks(volume)[block].location)
+    location = np.int64(blocks(volume)[block].location)
     if location >= 0:
         _invalidate(volume, location)
     else:
@@ -562,11 +566,11 @@ def _f2fs_needs_cleaning(volume: Record) -> bool:
     if f2fs.foreground:
         f2fs.foreground = _f2fs_is_short(volume, f2fs.freed)
         return bool(f2fs.foreground == 1)
-    if not _f2fs_is_short(volume, 0):
+    if not _f2fs_is_short(volume, np.int64(0)):
         return False
     if population(volume)[prefree_row(volume)] > 0:
         write_checkpoint(volume)
-        if not _f2fs_is_short(volume, 0):
+        if not _f2fs_is_short(volume, np.int64(0)):
             return False
     f2fs.foreground = 1
     f2fs.freed = 0
@@ -603,7 +607,7 @@ def _run_cleanerd_until(volume: Record, arrival_ns: int) -> None:
         volume.busy_until_ns = max(volume.busy_until_ns, cleanerd.wake_ns)
         _cleanerd_step(volume)
     if is_critical(volume):
-        clean(volume, select_victim(volume, CleaningPolicy.GREEDY))
+        clean(volume, select_victim(volume, np.int64(CleaningPolicy.GREEDY)))
 
 
 @compiled

@@ -31,12 +31,12 @@ BLOCK = np.dtype([("location", np.int32), ("written_at", np.uint32)], align=True
 
 SEGMENT = np.dtype(
     [
-        ("valid", np.int32),  # valid blocks of this segment
-        ("section_valid", np.int32),  # valid blocks of the section; first segment only, as all below but mtime
+        ("section_valid", np.int64),  # valid blocks of the section; first segment only, as all but valid and mtime
         ("mtime", np.int64),  # in units of the age clock, see MtimeRule
         ("last_invalidation", np.int64),  # user writes
         ("opened_at", np.int64),  # user writes
         ("sealed_at", np.int64),  # in units of the age clock
+        ("valid", np.int32),  # valid blocks of this segment
         ("checkpointed_valid", np.int32),  # valid blocks at the checkpoint `checkpoint`
         ("checkpoint", np.int32),  # number of the last checkpoint before the valid count changed
         ("erases", np.int32),  # times that the section was cleaned or emptied
@@ -48,30 +48,30 @@ SEGMENT = np.dtype(
     align=True,
 )
 
-LOG = np.dtype([("section", np.int32), ("offset", np.int32)], align=True)
+LOG = np.dtype([("section", np.int64), ("offset", np.int64)], align=True)
 """An open log: the section that it writes to (-1: none) and the next slot in it."""
 
 SETTINGS = np.dtype(
     [
-        ("policy", np.int32),
-        ("placement", np.int32),
-        ("trigger", np.int32),
-        ("trigger_sections", np.int32),
-        ("reserve_sections", np.int32),
+        ("policy", np.int64),
+        ("placement", np.int64),
+        ("trigger", np.int64),
+        ("trigger_sections", np.int64),
+        ("reserve_sections", np.int64),
         ("garbage_share", np.float64),
-        ("choices", np.int32),
+        ("choices", np.int64),
         ("window", np.float64),
         ("protection", np.int64),
-        ("max_search", np.int32),
-        ("age_clock", np.int32),
-        ("mtime_rule", np.int32),
+        ("max_search", np.int64),
+        ("age_clock", np.int64),
+        ("mtime_rule", np.int64),
         ("checkpoint_interval", np.int64),
         ("candidate_age", np.int64),  # ATGC age threshold, in units of the age clock
         ("keep_empty", np.int8),  # 1: a section without a live block stays until it is cleaned
-        ("user_logs", np.int32),
-        ("logs", np.int32),
+        ("user_logs", np.int64),
+        ("logs", np.int64),
         ("age_threshold", np.int64, (6,)),  # user writes
-        ("thresholds", np.int32),
+        ("thresholds", np.int64),
         ("score", np.float64, (8,)),  # weights of the SCORE policy
         ("write_ns", np.int64),
         ("read_ns", np.int64),
@@ -136,11 +136,11 @@ VOLUME = np.dtype(
         ("newest_mtime", np.int64),  # running maximum
         ("written_slots", np.int64),  # slots of sections that are not free, up to each log's position
         ("valid_blocks", np.int64),
-        ("free_sections", np.int32),
-        ("minimum_free", np.int32),  # fewest free sections seen
-        ("scan_start", np.int32),  # last_victim: where the next scan begins
-        ("victim", np.int32),  # section cleaned last, -1: none
-        ("suggestion", np.int32),  # pending decision: the section that the built-in policy takes
+        ("free_sections", np.int64),
+        ("minimum_free", np.int64),  # fewest free sections seen
+        ("scan_start", np.int64),  # last_victim: where the next scan begins
+        ("victim", np.int64),  # section cleaned last, -1: none
+        ("suggestion", np.int64),  # pending decision: the section that the built-in policy takes
         ("pending", np.int8),  # a cleaning decision is waiting
         ("exhausted", np.int8),  # a log found no free section
         ("busy_until_ns", np.int64),  # the device is free from here on
@@ -151,7 +151,7 @@ VOLUME = np.dtype(
         ("stalls", np.int64),  # user writes that waited for cleaning
         ("stall_ns", np.int64),
         ("lifetime_sum", np.int64),  # SepBIT: lifetimes of collected class-0 sections
-        ("lifetime_count", np.int32),
+        ("lifetime_count", np.int64),
         ("lifetime_threshold", np.float64),  # SepBIT: mean of the last full sixteen; infinite at first
     ],
     align=True,

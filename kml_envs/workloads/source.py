@@ -34,10 +34,10 @@ PHASE = np.dtype(
 SOURCE = np.dtype(
     [
         ("random", np.uint64),  # SplitMix64 state
-        ("first_phase", np.int32),
-        ("phase_count", np.int32),
-        ("phase", np.int32),  # current, absolute index
-        ("workload", np.int32),
+        ("first_phase", np.int64),
+        ("phase_count", np.int64),
+        ("phase", np.int64),  # current, absolute index
+        ("workload", np.int64),
         ("remaining", np.int64),  # writes left in this phase
         ("position", np.int64),  # sequential and trace phases: writes done
         ("interval_ns", np.int64),

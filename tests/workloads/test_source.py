@@ -1,0 +1,125 @@
+"""Streams draw what their workload says, the same for the same seed."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kml_envs.workloads.source import bind_workloads, materialize, overwrite_gaps, start_source
+from kml_envs.workloads.synthetic import (
+    Phase,
+    PhaseKind,
+    Workload,
+    hot_cold,
+    sequential,
+    shifting,
+    uniform,
+    with_interval,
+    zipf,
+)
+from kml_envs.workloads.trace import BlockTrace
+
+BLOCKS = 1000
+DRAWS = 200_000
+
+
+def drawn(workload, count=DRAWS, blocks=BLOCKS, seed=11):
+    return materialize(start_source(bind_workloads([workload], blocks), 0, seed), count)
+
+
+def counts(workload, blocks=BLOCKS, seed=11):
+    return np.bincount(drawn(workload, blocks=blocks, seed=seed), minlength=blocks)
+
+
+def test_uniform_draws_every_block_equally_often():
+    assert stats.chisquare(counts(uniform())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("theta", [0.5, 0.99, 1.0, 1.2, 2.0])
+def test_zipf_draws_ranks_by_their_power(theta):
+    expected = np.arange(1, BLOCKS + 1) ** -theta
+    expected *= DRAWS / expected.sum()
+    observed = np.sort(counts(zipf(theta)))[::-1]
+    frequent = expected > 200  # sorting tells the ranks apart where they are often enough
+    head = observed[frequent][:20], expected[frequent][:20]
+    assert np.abs(head[0] - head[1]).max() < 5 * np.sqrt(head[1]).max()
+    assert observed[20:].sum() == pytest.approx(expected[20:].sum(), abs=6 * np.sqrt(DRAWS / 4))
+
+
+def test_zipf_frequencies_fit_rank_by_rank():
+    table = bind_workloads([zipf(1.0)], 50)
+    multiplier = int(table.phases["multiplier"][0])
+    observed = np.bincount(materialize(start_source(table, 0, 5), DRAWS), minlength=50)
+    by_rank = observed[np.arange(50) * multiplier % 50]
+    expected = 1 / np.arange(1, 51)
+    assert stats.chisquare(by_rank, expected * DRAWS / expected.sum()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("hot_writes", "hot_blocks"), [(0.9, 0.1), (0.8, 0.2), (0.5, 0.02)])
+def test_hot_blocks_get_their_share_of_the_writes(hot_writes, hot_blocks):
+    observed = np.sort(counts(hot_cold(hot_writes, hot_blocks)))[::-1]
+    hot = round(hot_blocks * BLOCKS)
+    assert observed[:hot].sum() / DRAWS == pytest.approx(hot_writes, abs=0.01)
+    assert stats.chisquare(observed[:hot]).pvalue > 1e-4
+    assert stats.chisquare(observed[hot:]).pvalue > 1e-4
+
+
+def test_hot_blocks_lie_scattered():
+    hot = np.flatnonzero(counts(hot_cold(0.9, 0.1)) > 500)
+    assert hot.size == 100
+    assert np.histogram(hot, 10, (0, BLOCKS))[0].min() >= 5
+
+
+def test_sequential_goes_round():
+    blocks = drawn(sequential(), 2500)
+    assert np.array_equal(blocks, (blocks[0] + np.arange(2500)) % BLOCKS)
+
+
+def test_a_shift_moves_what_is_hot():
+    def phase(shift):
+        return Phase(PhaseKind.HOT_COLD, hot_writes=0.9, hot_blocks=0.1, shift=shift)
+
+    workloads = [Workload("at", (phase(0.0),)), Workload("shifted", (phase(0.3),))]
+    first, second = (counts(workload) for workload in workloads)
+    assert np.array_equal(np.roll(first, 300), second)
+
+
+def test_phases_follow_each_other_for_their_lengths():
+    workload = shifting("two", (Phase(PhaseKind.SEQUENTIAL, 0.5), Phase(PhaseKind.HOT_COLD, 1.5, 0.99, 0.001)))
+    blocks = drawn(workload, 8 * BLOCKS)
+    is_step = np.diff(blocks) % BLOCKS == 1
+    in_sequence = np.convolve(is_step, np.ones(50), "same") > 25
+    assert in_sequence.mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_trace_is_looped_with_its_times():
+    addresses, times_us = np.array([3, 1, 3, 2]), np.array([0, 10, 40, 100])
+    trace = BlockTrace("t", times_us, np.ones(4, np.bool_), addresses, np.ones(4, np.int32))
+    table = bind_workloads([Workload("t", (Phase(PhaseKind.TRACE),), trace=trace)], BLOCKS)
+    source = start_source(table, 0, 1)
+    written, times = [], []
+    for _ in range(9):
+        written.append(int(materialize(source, 1)[0]))
+        times.append(int(source["arrival_ns"][0]))
+    cycle = [int(block) for block in table.trace_blocks]
+    start = next(i for i in range(4) if [cycle[(i + k) % 4] for k in range(9)] == written)
+    stamps = [0, 10_000, 40_000, 100_000]
+    expected = [stamps[(start + k) % 4] + (start + k) // 4 * 100_000 - stamps[start] for k in range(9)]
+    assert times == expected
+
+
+def test_gaps_are_the_distance_to_the_next_write_of_the_same_block():
+    assert overwrite_gaps(np.array([5, 7, 5, 5, 9], np.int32)).tolist() == [2, 5, 1, 2, 5]
+
+
+def test_seeds_decide():
+    assert np.array_equal(drawn(uniform(), seed=2), drawn(uniform(), seed=2))
+    assert not np.array_equal(drawn(uniform(), seed=2), drawn(uniform(), seed=3))
+
+
+def test_an_interval_sets_arrival_times():
+    source = start_source(bind_workloads([with_interval(uniform(), 250)], BLOCKS), 0, 1)
+    materialize(source, 8)
+    assert source["arrival_ns"][0] == 2000
+    source = start_source(bind_workloads([uniform()], BLOCKS), 0, 1)
+    materialize(source, 8)
+    assert source["arrival_ns"][0] < 0
