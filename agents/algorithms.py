@@ -47,8 +47,13 @@ class Algorithm:
         """What a policy's name in the hyperparameters stands for.
 
         Raises:
-            UserError: It is `CandidatePolicy`, and the algorithm has none.
+            UserError: It is `CandidatePolicy` or `ActionStartPolicy`, and the algorithm has none.
         """
+        if name == "ActionStartPolicy":
+            if self.name not in ("ppo", "a2c"):
+                raise UserError(f"'{self.name}' has no ActionStartPolicy: choose 'MlpPolicy', or one of ppo, a2c")
+            started: type[BasePolicy] = importlib.import_module("agents.action_start").ActionStartPolicy
+            return started
         if name != "CandidatePolicy":
             return name
         if not self.candidate_policy:

@@ -15,6 +15,7 @@ from kml_envs.workloads.synthetic import (
     Phase,
     PhaseKind,
     Workload,
+    circular_log,
     hot_cold,
     replay,
     sequential,
@@ -38,10 +39,18 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "zipf-0.7",
         "zipf-0.9",
         "zipf-1.1",
+        "circular-log-0.3-0.05",
+        "circular-log-0.5-0.2",
         "shifting-hot-spots",
         "shifting-skew",
     ),
-    "synthetic-validation": ("hot-cold-0.6-0.4", "hot-cold-0.75-0.25", "zipf-0.8", "shifting-zipf"),
+    "synthetic-validation": (
+        "hot-cold-0.6-0.4",
+        "hot-cold-0.75-0.25",
+        "zipf-0.8",
+        "circular-log-0.4-0.1",
+        "shifting-zipf",
+    ),
     "synthetic-held-out": ("uniform", "zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture"),
 }
 
@@ -101,8 +110,8 @@ def make_workload(name: str) -> Workload:
     """Make a workload by its name.
 
     Args:
-        name: `uniform`, `sequential`, `zipf-THETA`, `hot-cold-WRITES-BLOCKS`, `shifting-…`, a bundled trace's name,
-            or `trace:PATH` for a trace file of the user.
+        name: `uniform`, `sequential`, `zipf-THETA`, `hot-cold-WRITES-BLOCKS`, `circular-log-WRITES-BLOCKS`,
+            `shifting-…`, a bundled trace's name, or `trace:PATH` for a trace file of the user.
 
     Returns:
         The workload.
@@ -124,7 +133,10 @@ def make_workload(name: str) -> Workload:
         return zipf(float(match[1]))
     if match := re.fullmatch(r"hot-cold-([0-9.]+)-([0-9.]+)", name):
         return hot_cold(float(match[1]), float(match[2]))
-    accepted = {"uniform", "sequential", "zipf-THETA", "hot-cold-WRITES-BLOCKS", "trace:PATH"}
+    if match := re.fullmatch(r"circular-log-([0-9.]+)-([0-9.]+)", name):
+        return circular_log(float(match[1]), float(match[2]))
+    kinds = ("zipf-THETA", "hot-cold-WRITES-BLOCKS", "circular-log-WRITES-BLOCKS", "trace:PATH")
+    accepted = {"uniform", "sequential", *kinds}
     raise unknown_name("workload", name, accepted | set(suites()) | set(bundled_index()) | set(_SHIFTING))
 
 

@@ -56,8 +56,9 @@ class OracleKind(enum.Enum):
 
 
 def can_play(kind: OracleKind, workload: Workload) -> bool:
-    """Whether an oracle knows anything about a workload: nobody knows the probabilities behind a trace."""
-    return kind is OracleKind.CLAIRVOYANT or workload.trace is None
+    """Whether an oracle knows anything about a workload: traces and logs that go around have no probabilities."""
+    drawn = (PhaseKind.UNIFORM, PhaseKind.HOT_COLD, PhaseKind.ZIPF)
+    return kind is OracleKind.CLAIRVOYANT or all(phase.kind in drawn for phase in workload.phases)
 
 
 def oracle_costs(

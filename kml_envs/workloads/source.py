@@ -225,6 +225,8 @@ def next_block(source: Record) -> int:
         block = (source.position + phase.shift) % volume_blocks
         source.position += 1
         return block
+    if phase.kind == PhaseKind.CIRCULAR_LOG:
+        return _next_of_log_or_rest(source, phase)
     return (_draw_rank(source, phase, volume_blocks) * phase.multiplier + phase.shift) % volume_blocks
 
 
@@ -239,6 +241,14 @@ def _draw_rank(source: Record, phase: Record, volume_blocks: int) -> int:
     column = np.int64(((drawn >> np.uint64(32)) * np.uint64(volume_blocks)) >> np.uint64(32))
     entry = _alias(source)[phase.alias_start + column]
     return column if (drawn & np.uint64(0xFFFFFFFF)) < entry.keep else np.int64(entry.other)
+
+
+@compiled
+def _next_of_log_or_rest(source: Record, phase: Record) -> int:
+    if random_unit(source) < phase.hot_writes:
+        source.position += 1
+        return source.position % phase.hot_blocks
+    return phase.hot_blocks + random_below(source, source.volume_blocks - phase.hot_blocks)
 
 
 @compiled

@@ -23,6 +23,7 @@ class PhaseKind(enum.IntEnum):
     ZIPF = 2
     SEQUENTIAL = 3
     TRACE = 4
+    CIRCULAR_LOG = 5
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Phase:
     Attributes:
         kind: How addresses are drawn.
         volumes: Length in volumes of user writes.
-        hot_writes: HOT_COLD: share of the writes that goes to the hot blocks, in 0..1.
-        hot_blocks: HOT_COLD: share of the blocks that is hot, in 0..1.
+        hot_writes: HOT_COLD: share of the writes that goes to the hot blocks, in 0..1; CIRCULAR_LOG: to the log.
+        hot_blocks: HOT_COLD: share of the blocks that is hot, in 0..1; CIRCULAR_LOG: that the log takes.
         theta: ZIPF: exponent, P(rank k) proportional to k**-theta.
         shift: Rotation of the address space, as a share of the volume: what is hot moves with it.
     """
@@ -53,7 +54,8 @@ class Phase:
         """
         if self.volumes <= 0:
             raise UserError(f"phase length {self.volumes} volumes: must be positive")
-        if self.kind is PhaseKind.HOT_COLD and not (0 < self.hot_writes < 1 and 0 < self.hot_blocks < 1):
+        shared = self.kind in (PhaseKind.HOT_COLD, PhaseKind.CIRCULAR_LOG)
+        if shared and not (0 < self.hot_writes < 1 and 0 < self.hot_blocks < 1):
             raise UserError(f"hot/cold {self.hot_writes}/{self.hot_blocks}: both shares must lie between 0 and 1")
         if self.kind is PhaseKind.ZIPF and not 0 < self.theta <= 5:
             raise UserError(f"Zipf exponent {self.theta}: must lie in 0..5")
@@ -107,6 +109,12 @@ def zipf(theta: float) -> Workload:
 def sequential() -> Workload:
     """The whole volume is overwritten from its first block to its last, again and again."""
     return Workload("sequential", (Phase(PhaseKind.SEQUENTIAL),))
+
+
+def circular_log(log_writes: float, log_blocks: float) -> Workload:
+    """A share of the writes goes around a log, as a database's, and the others anywhere in the rest of the blocks."""
+    phase = Phase(PhaseKind.CIRCULAR_LOG, hot_writes=log_writes, hot_blocks=log_blocks)
+    return Workload(f"circular-log-{log_writes:g}-{log_blocks:g}", (phase,))
 
 
 def shifting(name: str, phases: tuple[Phase, ...]) -> Workload:

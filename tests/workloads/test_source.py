@@ -9,6 +9,7 @@ from kml_envs.workloads.synthetic import (
     Phase,
     PhaseKind,
     Workload,
+    circular_log,
     hot_cold,
     sequential,
     shifting,
@@ -123,3 +124,11 @@ def test_an_interval_sets_arrival_times():
     source = start_source(bind_workloads([uniform()], BLOCKS), 0, 1)
     materialize(source, 8)
     assert source["arrival_ns"][0] < 0
+
+
+def test_a_circular_log_goes_round_beside_random_writes():
+    addresses = drawn(circular_log(0.4, 0.1))
+    in_log = addresses < 100
+    assert in_log.mean() == pytest.approx(0.4, abs=0.01)
+    assert set(np.diff(addresses[in_log]) % 100) == {1}
+    assert stats.chisquare(np.bincount(addresses[~in_log] - 100, minlength=900)).pvalue > 1e-4
