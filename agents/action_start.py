@@ -20,22 +20,24 @@ from kml_envs.errors import UserError
 class ActionStartPolicy(ActorCriticPolicy):
     """Stable-Baselines3's actor-critic policy whose mean action begins at `initial_action`, whatever it sees."""
 
-    def __init__(self, *args: Any, initial_action: Sequence[float], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, initial_action: Sequence[float] | None = None, **kwargs: Any) -> None:
         """Build the policy.
 
         Args:
             *args: As for `ActorCriticPolicy`.
-            initial_action: (A,) numbers within the action space.
+            initial_action: (A,) numbers within the action space; None: the middle of the box.
             **kwargs: As for `ActorCriticPolicy`.
 
         Raises:
             UserError: The numbers do not fit the action space.
         """
-        self.initial_action = [float(number) for number in initial_action]
+        self.initial_action = None if initial_action is None else [float(number) for number in initial_action]
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        if self.initial_action is None:
+            return
         if self.action_space.shape != (len(self.initial_action),):
             given, wanted = len(self.initial_action), self.action_space.shape
             raise UserError(f"initial_action: {given} numbers do not fit an action space of shape {wanted}")
