@@ -33,7 +33,7 @@ Internal: TypeAlias = Any
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent
-_COMPILED_FOLDERS = ("lfs", "workloads")
+_COMPILED_FOLDERS = ("damon", "lfs", "workloads")
 
 
 def compiled(function: _Function) -> _Function:
