@@ -24,7 +24,8 @@ DRAWS = 200_000
 
 
 def drawn(workload, count=DRAWS, blocks=BLOCKS, seed=11):
-    return materialize(start_source(bind_workloads([workload], blocks), 0, seed), count)
+    table = bind_workloads([workload], blocks)  # kept until the draws are done: a source holds its arrays' addresses
+    return materialize(start_source(table, 0, seed), count)
 
 
 def counts(workload, blocks=BLOCKS, seed=11):
@@ -118,10 +119,11 @@ def test_seeds_decide():
 
 
 def test_an_interval_sets_arrival_times():
-    source = start_source(bind_workloads([with_interval(uniform(), 250)], BLOCKS), 0, 1)
+    table = bind_workloads([with_interval(uniform(), 250), uniform()], BLOCKS)
+    source = start_source(table, 0, 1)
     materialize(source, 8)
     assert source["arrival_ns"][0] == 2000
-    source = start_source(bind_workloads([uniform()], BLOCKS), 0, 1)
+    source = start_source(table, 1, 1)
     materialize(source, 8)
     assert source["arrival_ns"][0] < 0
 
