@@ -1,7 +1,7 @@
 """F2FS's rules of when: the foreground trigger, the page cache, and the background thread with its sleep times.
 
 Sources are fs/f2fs/segment.h, segment.c, data.c and gc.c of Linux 6.1 to 6.12. The functions here only decide and
-count; `simulator.py` writes, cleans and checkpoints.
+count; `kernels.py` writes, cleans and checkpoints.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import CleaningPolicy, LfsConfig, Placement, PlacementConfig
 from kml_envs.lfs.foresight import NEVER
-from kml_envs.lfs.simulator import advance_rows, seal_section
+from kml_envs.lfs.sections import seal_section
+from kml_envs.lfs.simulator import advance_rows
 from kml_envs.lfs.state import ARRAYS, LfsState, allocate, logs
 from kml_envs.lfs.warmup import WarmVolumes
 from kml_envs.workloads.source import (

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, compiled
+from kml_envs.lfs.cleaning import clean
 from kml_envs.lfs.observation import (
     CANDIDATE_FEATURES,
     CANDIDATES,
@@ -15,7 +16,7 @@ from kml_envs.lfs.observation import (
     observe_candidate,
     observe_context,
 )
-from kml_envs.lfs.simulator import advance, clean
+from kml_envs.lfs.simulator import advance
 from kml_envs.lfs.state import SegmentState, segments
 from kml_envs.lfs.subsystem import BoolArray, IntArray, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lfs_volumes import ROW, check, formatted, index_row
 
+from kml_envs.lfs.cleaning import clean
 from kml_envs.lfs.config import (
     AgeClock,
     CleaningConfig,
@@ -17,8 +18,9 @@ from kml_envs.lfs.config import (
     PlacementConfig,
     Trigger,
 )
-from kml_envs.lfs.simulator import advance_rows, clean, fill_rows, write_checkpoint
+from kml_envs.lfs.simulator import advance_rows, fill_rows
 from kml_envs.lfs.state import ARRAYS, SegmentState, allocate, copy_row
+from kml_envs.lfs.writing import write_checkpoint
 from kml_envs.workloads.source import materialize
 from kml_envs.workloads.synthetic import hot_cold, sequential, uniform, with_interval, zipf
 

@@ -5,7 +5,8 @@ import pytest
 from lfs_volumes import ROW, formatted
 
 from kml_envs.lfs.config import Geometry, LatencyProfile, LfsConfig
-from kml_envs.lfs.simulator import advance_rows, fill_rows, latency_bucket
+from kml_envs.lfs.simulator import advance_rows, fill_rows
+from kml_envs.lfs.writing import latency_bucket
 from kml_envs.workloads.synthetic import uniform, with_interval
 
 LATENCY = LatencyProfile(write_ns=1000, read_ns=3000, erase_ns=50_000)

@@ -1,0 +1,116 @@
+"""Cleaning a section: its valid blocks are relocated, and it is released. All functions work on one VOLUME record."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kml_envs.compiling import Record, compiled, lowest_bit, prefetch_to_write
+from kml_envs.lfs.config import Placement
+from kml_envs.lfs.f2fs import note_block_moved
+from kml_envs.lfs.placement import note_collected, relocation_log
+from kml_envs.lfs.sections import close_run, leave_index, next_slot, note_checkpointed, release
+from kml_envs.lfs.state import (
+    SegmentState,
+    block_shift,
+    blocks,
+    owners,
+    segments,
+    segments_per_section,
+    slots_per_section,
+    valid_map,
+)
+
+
+@compiled
+def is_critical(volume: Record) -> bool:
+    """Whether free sections are at the reserve: emergency, only the built-in algorithm acts."""
+    return volume.free_sections <= volume.settings.reserve_sections
+
+
+@compiled
+def clean(volume: Record, victim: int) -> bool:
+    """Relocate the valid blocks of a section and free it.
+
+    Args:
+        volume: The VOLUME record.
+        victim: A sealed section, or -1.
+
+    Returns:
+        Whether there was a victim.
+    """
+    settings = volume.settings
+    volume.pending = 0
+    volume.victim = victim
+    if victim < 0:
+        return False
+    slots = slots_per_section(volume)
+    head = segments(volume)[victim * segments_per_section(volume)]
+    valid = np.int64(head.section_valid)
+    leave_index(volume, victim)
+    head.state = SegmentState.CLEANING
+    if settings.placement == Placement.SEPBIT:
+        note_collected(volume, head.log, volume.user_writes - head.opened_at)
+    _relocate(volume, victim * slots, (victim + 1) * slots, np.int64(head.log))
+    volume.moved += valid
+    volume.written_slots += valid
+    volume.cleanings += 1
+    volume.f2fs.freed += 1
+    for segment in range(victim * segments_per_section(volume), (victim + 1) * segments_per_section(volume)):
+        note_checkpointed(volume, segment)
+        segments(volume)[segment].valid = 0
+    head.section_valid = 0
+    release(volume, victim)
+    spent = valid * (settings.read_ns + settings.write_ns) + settings.erase_ns
+    volume.cleaning_ns += spent
+    volume.cleaning_until_ns = max(volume.busy_until_ns, volume.source.arrival_ns) + spent
+    volume.busy_until_ns = volume.cleaning_until_ns
+    return True
+
+
+@compiled
+def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
+    # Blocks that follow each other into the same segment are a run: what is known of it is written down once.
+    log, first, slot, limit = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
+    for word in range(begin >> 6, (end + 63) >> 6):
+        bits = _take_valid(volume, word, begin, end)
+        coming = bits
+        while coming != 0:  # on a large volume the maps are far away: let all fetches of a word overlap
+            prefetch_to_write(blocks(volume)[owners(volume)[(word << 6) + lowest_bit(coming)]])
+            coming &= coming - np.uint64(1)
+        while bits != 0:
+            block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])
+            bits &= bits - np.uint64(1)
+            target = _relocation_target(volume, block, source_log)
+            if target != log or slot == limit:
+                if log >= 0:
+                    close_run(volume, log, first, slot)
+                log = target
+                first = next_slot(volume, log)
+                if volume.exhausted:
+                    return
+                slot, limit = first, ((first >> block_shift(volume)) + 1) << block_shift(volume)
+            owners(volume)[slot] = block
+            blocks(volume)[block].location = slot
+            slot += 1
+    if log >= 0:
+        close_run(volume, log, first, slot)
+
+
+@compiled
+def _take_valid(volume: Record, word: int, begin: int, end: int) -> Record:
+    # The bits of the slots begin..end - 1 in a word of the bitmap of live blocks; they are cleared there.
+    bits = valid_map(volume)[word]
+    if word == begin >> 6:
+        bits &= ~np.uint64(0) << np.uint64(begin & 63)
+    if word == end >> 6:
+        bits &= ~(~np.uint64(0) << np.uint64(end & 63))
+    valid_map(volume)[word] ^= bits
+    return bits
+
+
+@compiled
+def _relocation_target(volume: Record, block: int, source_log: int) -> int:
+    if volume.node_count == 0:
+        return relocation_log(volume, block, source_log)
+    log = relocation_log(volume, block, source_log) if block < volume.block_count else np.int64(0)
+    return note_block_moved(volume, block, log)
