@@ -245,5 +245,6 @@ def _is_numeric(recommendation: object, kinds: str, shape: tuple[int, ...]) -> T
 
 
 def _is_real(entry: object) -> TypeGuard[float]:
-    """Whether this is one real number; truth values are not numbers."""
-    return isinstance(entry, (int, float, np.integer, np.floating)) and not isinstance(entry, bool)
+    """Whether this is one real number; truth values and spans of time are not numbers."""
+    # NumPy counts a span of time among its signed integers.
+    return isinstance(entry, (int, float, np.integer, np.floating)) and not isinstance(entry, (bool, np.timedelta64))

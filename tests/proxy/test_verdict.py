@@ -101,6 +101,8 @@ def test_choices(recommendation, expected):
         (np.array([[-1, 0], [1, 0.1], [0, 0.05]], dtype=np.float32), ["accepted"] * 3),
         (np.array([[2, 0], [np.nan, 0], [0, -np.inf]]), ["out_of_range", "not_finite", "not_finite"]),
         (np.full((N, 2), 1e300), ["out_of_range"] * 3),
+        (np.full((N, 2), np.timedelta64(1, "s")), ["wrong_type"] * 3),
+        (np.full((N, 2), np.timedelta64("NaT")), ["wrong_type"] * 3),
         (np.zeros((N, 3)), ["wrong_shape"] * 3),
         (np.zeros(N), ["wrong_shape"] * 3),
         ([[0, 0], [0], [[0], 0]], ["accepted", "wrong_shape", "wrong_shape"]),
