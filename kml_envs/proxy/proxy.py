@@ -59,6 +59,7 @@ class MLModelProxy:
         self.statistics = Statistics(count)
         self._rows: IntArray = np.arange(count)
         self._begun: BoolArray = np.zeros(count, dtype=np.bool_)
+        self._episode_start: IntArray = np.zeros(count, dtype=np.int64)
         self._episode_end: IntArray = np.zeros(count, dtype=np.int64)
         self._agent_rows: BoolArray = np.zeros(count, dtype=np.bool_)  # controlled by the agent, where no units are
         self._agent_everywhere = False
@@ -150,6 +151,7 @@ class MLModelProxy:
         self.controller.reset(rows, forget)
         self._begun |= rows
         self._seeds[rows] = seeds[rows]
+        self._episode_start[rows] = progress[rows]
         self._episode_end[rows] = progress[rows] + self.options.episode_progress
         self._saved[rows] = 0.0
         self._begin_units(rows)
@@ -187,7 +189,8 @@ class MLModelProxy:
         """The second half of the cycle: from a recommendation to the feedback on it.
 
         Args:
-            recommendation: Anything; well-formed is (N,) integers for a choice, (N, A) numbers for bounds.
+            recommendation: Anything; well-formed is (N,) integers for a choice, (N, A) numbers for bounds. None: it
+                has not come in time.
             generation: (N,) integers or one: the data set it was made for; None: the current one.
 
         Returns:
@@ -341,6 +344,11 @@ class MLModelProxy:
     def unasked(self) -> BoolArray:
         """(N,) bool: episodes that ended without any unit of the agent's, although the mode gives it a share."""
         return self.finished & ~self._agent_had_unit & np.asarray(self.controller.share() > 0.0)
+
+    @property
+    def episode_progress(self) -> IntArray:
+        """(N,) int64: progress made in the running episodes; meaningless before the first `reset`."""
+        return self.subsystem.progress() - self._episode_start
 
     def table(self) -> dict[str, Array]:
         """Mode and counters of every instance: (N,) arrays by name, for TensorBoard and tables."""

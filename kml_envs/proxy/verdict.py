@@ -38,12 +38,14 @@ class Verdict(IntEnum):
     """The data set it was made for was itself not sound."""
     NOT_PERMITTED = 10
     """The mode's controller refused it before it ran."""
+    DEADLINE_MISSED = 11
+    """None has come in time."""
 
-    SEGMENT_FREE = 11
-    SEGMENT_CURRENT = 12
-    SEGMENT_UNDER_CLEANING = 13
-    SEGMENT_FULLY_VALID = 14
-    SEGMENT_PROTECTED = 15
+    SEGMENT_FREE = 12
+    SEGMENT_CURRENT = 13
+    SEGMENT_UNDER_CLEANING = 14
+    SEGMENT_FULLY_VALID = 15
+    SEGMENT_PROTECTED = 16
 
 
 ACCEPTED = int(Verdict.ACCEPTED)
@@ -72,7 +74,8 @@ def judge(recommendation: object, accepted: Choice | Bounds, mask: BoolArray | N
 
     Args:
         recommendation: Whatever user space sent; well-formed is an integer array (N,) for a choice, a real array
-            (N, A) for bounded numbers. A list or an object array is judged entry by entry.
+            (N, A) for bounded numbers. A list or an object array is judged entry by entry; None, for all rows or as
+            one entry, stands for a recommendation that has not come.
         accepted: What the subsystem accepts.
         mask: (N, K) bool, the candidates that may be chosen, or None.
         rows: (N,) int64, the numbers 0..N-1.
@@ -170,13 +173,15 @@ def _judge_entries(recommendation: object, rows: IntArray, decision: Array, judg
     verdict = np.empty(len(rows), dtype=np.int8)
     if isinstance(recommendation, np.ndarray) and recommendation.ndim == 0:
         recommendation = recommendation.item()
-    if not isinstance(recommendation, (list, tuple, np.ndarray)):
+    if recommendation is None:
+        verdict[:] = Verdict.DEADLINE_MISSED
+    elif not isinstance(recommendation, (list, tuple, np.ndarray)):
         verdict[:] = Verdict.WRONG_SHAPE if _is_real(recommendation) else Verdict.WRONG_TYPE
     elif len(recommendation) != len(rows):
         verdict[:] = Verdict.WRONG_SHAPE
     else:
         for row, entry in enumerate(recommendation):
-            verdict[row], value = judge_entry(entry, row)
+            verdict[row], value = (Verdict.DEADLINE_MISSED, None) if entry is None else judge_entry(entry, row)
             if verdict[row] == Verdict.ACCEPTED:
                 decision[row] = value
     return Judgement(decision, verdict, not verdict.any())

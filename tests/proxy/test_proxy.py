@@ -35,7 +35,7 @@ def test_an_accepted_recommendation_is_carried_out(start_proxy):
         (np.array([1.0]), Verdict.WRONG_TYPE),
         (np.array([[1]]), Verdict.WRONG_SHAPE),
         (["garbage"], Verdict.WRONG_TYPE),
-        (None, Verdict.WRONG_TYPE),
+        (None, Verdict.DEADLINE_MISSED),
     ],
 )
 def test_the_builtin_algorithm_acts_where_a_recommendation_is_rejected(start_proxy, recommendation, verdict):

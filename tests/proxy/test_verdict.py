@@ -84,10 +84,10 @@ def test_a_list_of_numbers_is_judged_like_an_array(numbers):
         (np.array([True, False, True]), ["wrong_type"] * 3),
         (np.zeros((N, 1), dtype=int), ["wrong_shape"] * 3),
         (np.zeros(N + 1, dtype=int), ["wrong_shape"] * 3),
-        ([0, None, [3]], ["accepted", "wrong_type", "wrong_shape"]),
+        ([0, None, [3]], ["accepted", "deadline_missed", "wrong_shape"]),
         (["0", 1 + 0j, {}], ["wrong_type"] * 3),
         (7, ["wrong_shape"] * 3),
-        (None, ["wrong_type"] * 3),
+        (None, ["deadline_missed"] * 3),
     ],
 )
 def test_choices(recommendation, expected):
