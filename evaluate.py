@@ -12,8 +12,8 @@ from kml_envs.errors import OneLineParser, run_command
 def main() -> int:
     """Parse the command line, play, and report."""
     arguments = parser().parse_args()
-    from agents.hyperparameter_files import parse_pairs
     from agents.judging import JudgingOptions, judge
+    from kml_envs.command_line import parse_pairs
 
     values = vars(arguments)
     workloads = [

@@ -10,8 +10,8 @@ from kml_envs.errors import OneLineParser, run_command
 def main() -> int:
     """Parse the command line and train."""
     arguments = parser().parse_args()
-    from agents.hyperparameter_files import parse_pairs
     from agents.training import TrainingOptions, train
+    from kml_envs.command_line import parse_pairs
 
     values = vars(arguments)
     workloads = [*(values.pop("workload") or ()), *(f"trace:{path}" for path in values.pop("trace") or ())]

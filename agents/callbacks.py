@@ -21,9 +21,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
 
-from agents.run_folder import RunFolder, write_arrays, write_atomically
+from agents.run_folder import RunFolder
 from agents.standardize import standardization
 from agents.vector_env import NativeVecEnv, make_native_vec_env
+from kml_envs.files import write_arrays, write_atomically
 
 FloatArray = npt.NDArray[np.float64]
 

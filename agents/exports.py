@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from agents.results import METRICS, Comparison
-from agents.run_folder import provenance, write_text
+from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval
 from kml_envs.errors import UserError
+from kml_envs.files import write_text
 from kml_envs.lfs.oracle import OracleKind
 from kml_envs.suites import SUITE_VERSION
 

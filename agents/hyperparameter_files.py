@@ -6,7 +6,6 @@ written `lin_X` falls linearly from X to zero over the training. Files are read 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,12 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from agents.standardize import Standardize
+from kml_envs.command_line import plain_value
 from kml_envs.errors import UserError, unknown_name
 
 FOLDER = Path(__file__).parent / "hyperparameters"
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 _SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -59,31 +58,13 @@ def read_entry(algo: str, env_id: str) -> dict[str, Any]:
     return dict(entries.get(env_id, entries["default"]))
 
 
-def parse_pairs(pairs: list[str] | None, option: str) -> dict[str, Any]:
-    """Parse `KEY:VALUE` or `KEY=VALUE` words of a command line; values are YAML.
-
-    Raises:
-        UserError: A word is not of that form.
-    """
-    result: dict[str, Any] = {}
-    for pair in pairs or ():
-        match = re.fullmatch(r"(\w+)[:=](.*)", pair, flags=re.DOTALL)
-        if match is None:
-            raise UserError(f"{option} '{pair}': must be KEY:VALUE, such as learning_rate:0.001")
-        try:
-            result[match[1]] = _plain(yaml.safe_load(match[2]))
-        except yaml.YAMLError:
-            raise UserError(f"{option} '{pair}': '{match[2]}' is not a YAML value") from None
-    return result
-
-
 def run_settings(entry: Mapping[str, Any]) -> RunSettings:
     """Split an entry into what concerns the run and what the algorithm takes.
 
     Raises:
         UserError: A value of the run is missing, of the wrong kind or out of range.
     """
-    model = {key: _plain(value) for key, value in entry.items()}
+    model = {key: plain_value(value) for key, value in entry.items()}
     run = {
         "n_timesteps": _positive(model, "n_timesteps"),
         "n_envs": _positive(model, "n_envs", 16),
@@ -109,7 +90,7 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     for key in _SCHEDULED:
         value = result.get(key)
         if isinstance(value, str):
-            if not value.startswith("lin_") or _FLOAT.fullmatch(value[4:]) is None:
+            if not value.startswith("lin_") or not isinstance(plain_value(value[4:]), float):
                 raise UserError(f"{key} '{value}': must be a number, or lin_X for X falling linearly to zero")
             result[key] = LinearSchedule(float(value[4:]), 0.0, 1.0)
     policy_kwargs = dict(result.get("policy_kwargs") or {})
@@ -123,13 +104,6 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     if policy_kwargs:
         result["policy_kwargs"] = policy_kwargs
     return result
-
-
-def _plain(value: object) -> object:
-    """The value with numbers such as 1e-3, which YAML takes for text, as numbers."""
-    if isinstance(value, str) and _FLOAT.fullmatch(value):
-        return float(value)
-    return value
 
 
 def _positive(entry: dict[str, Any], key: str, default: int | None = None) -> int:

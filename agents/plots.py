@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from agents.results import Comparison
-from agents.run_folder import write_atomically
 from kml_envs.errors import UserError
+from kml_envs.files import write_atomically
 
 _MARKS = "osv^D<>Ph*X"
 _TICKS = (1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)

@@ -11,30 +11,29 @@ logs/ppo/kml-LfsTune-v0_1/
   tensorboard/              event files
 ```
 
-Every file is written under a temporary name and renamed, so that no reader ever meets half of one.
+Every file is written under a temporary name and renamed (`kml_envs.files`).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from kml_envs import __version__
 from kml_envs.errors import UserError
+from kml_envs.files import write_text
 from kml_envs.suites import SUITE_VERSION
 
 _PACKAGES = ("gymnasium", "numba", "numpy", "sb3-contrib", "stable-baselines3", "tensorboard", "torch")
@@ -157,26 +156,6 @@ def saved_steps(model: Path) -> int:
         raise UserError(f"{model}: no such file") from None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
         raise UserError(f"{model}: is not a model saved by Stable-Baselines3") from None
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a function write a file under a temporary name of the same suffix, then rename it."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    write_atomically(path, lambda temporary: temporary.write_text(text))
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays as .npz."""
-    write_atomically(path, lambda temporary: np.savez(temporary, **dict(arrays)))
 
 
 def provenance() -> dict[str, Any]:

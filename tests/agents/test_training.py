@@ -11,11 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.algorithms import ALGORITHMS, find_algorithm
 from agents.callbacks import score
-from agents.hyperparameter_files import FOLDER, constructor_arguments, parse_pairs, read_entry, run_settings
+from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entry, run_settings
 from agents.run_folder import find_saved_run, saved_steps
 from agents.tensorboard import flat, subsystem_prefix
 from agents.training import TrainingOptions, train
 from agents.vector_env import make_native_vec_env
+from kml_envs.command_line import parse_pairs
 from kml_envs.errors import UserError
 
 ON_POLICY = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
