@@ -7,7 +7,7 @@ named by its kind and parameters (`zipf-0.99`, `hot-cold-0.8-0.2`), by a bundled
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.workloads.bundled import bundled_index, load_bundled
@@ -97,7 +97,11 @@ def workload_names(selection: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         UserError: Nothing is selected.
     """
-    known = suites()
+    return expand_selection(selection, suites())
+
+
+def expand_selection(selection: str | Iterable[str], known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Expand names and the given suites, as `workload_names` does."""
     names: dict[str, None] = {}
     for entry in (selection,) if isinstance(selection, str) else selection:
         names.update(dict.fromkeys(known.get(entry, (entry,))))

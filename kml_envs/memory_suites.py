@@ -1,0 +1,89 @@
+"""Named memory workloads and their suites, the counterpart of `suites.py` for what runs on DAMON.
+
+Training, validation and held-out workloads are disjoint by name; nothing is tuned on held-out ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from kml_envs.errors import unknown_name
+from kml_envs.suites import expand_selection
+from kml_envs.workloads.masim import masim_table, read_masim
+from kml_envs.workloads.memory_workloads import (
+    SCENARIOS,
+    MemoryWorkload,
+    bursts,
+    mixture,
+    scenario,
+    zipf_memory,
+)
+
+SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
+    "memory-synthetic-train": (
+        "bursts-2-1",
+        "bursts-4-2",
+        "bursts-8-3",
+        "bursts-16-4",
+        "zipf-memory-0.6-4-1",
+        "zipf-memory-0.9-8-2",
+        "zipf-memory-1.2-16-3",
+        "mixture-2-1",
+        "mixture-4-2",
+        "mixture-8-3",
+        "stairs",
+        "idle-server",
+        "huge-page-bloat",
+        "translation-fit",
+    ),
+    "memory-synthetic-validation": ("bursts-4-11", "bursts-8-12", "zipf-memory-0.8-4-11", "mixture-4-11", "zigzag"),
+    "memory-synthetic-held-out": (
+        "bursts-4-21",
+        "bursts-12-22",
+        "zipf-memory-0.99-6-21",
+        "mixture-6-21",
+        "needle",
+        "pressure-spike",
+        "mis-sized-quota",
+    ),
+}
+
+
+def memory_suites() -> dict[str, tuple[str, ...]]:
+    """All memory suites by name."""
+    return dict(SYNTHETIC_SUITES)
+
+
+def memory_workload_names(selection: str | Iterable[str]) -> tuple[str, ...]:
+    """Expand suites and names into workload names, without repeats (see `suites.workload_names`)."""
+    return expand_selection(selection, memory_suites())
+
+
+def make_memory_workload(name: str) -> MemoryWorkload:
+    """Make a memory workload by its name.
+
+    Args:
+        name: A scenario, `bursts-GIB-SEED`, `zipf-memory-THETA-GIB-SEED`, `mixture-GIB-SEED`, or `masim:PATH` for a
+            configuration file of the user.
+
+    Raises:
+        UserError: The name is none of these, or the file cannot be read.
+    """
+    if name in SCENARIOS:
+        return scenario(name)
+    if name.startswith("masim:"):
+        return MemoryWorkload(name, masim_table(read_masim(name.removeprefix("masim:")), name=name))
+    if match := re.fullmatch(r"bursts-(\d+)-(\d+)", name):
+        return bursts(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"mixture-(\d+)-(\d+)", name):
+        return mixture(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"zipf-memory-(\d+(?:\.\d+)?)-(\d+)-(\d+)", name):
+        return zipf_memory(float(match[1]), int(match[2]), int(match[3]))
+    kinds = ("bursts-GIB-SEED", "mixture-GIB-SEED", "zipf-memory-THETA-GIB-SEED", "masim:PATH")
+    raise unknown_name("memory workload", name, {*kinds, *SCENARIOS, *memory_suites()})
+
+
+def make_memory_workloads(selection: str | Iterable[str]) -> tuple[MemoryWorkload, ...]:
+    """Make all workloads of a selection."""
+    return tuple(make_memory_workload(name) for name in memory_workload_names(selection))
