@@ -1,17 +1,18 @@
-"""The log-structured file system behind the proxy: its two subsystems, and how environments set one up."""
+"""What both environments of the log-structured file system share: arguments, constructors, drawing, reset options."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from kml_envs.envs.proxy_env import Rendering
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
 from kml_envs.errors import UserError, unknown_name
-from kml_envs.lfs import rendering, tune, victim
+from kml_envs.lfs import rendering
 from kml_envs.lfs.config import (
     CleaningConfig,
     CleaningPolicy,
@@ -20,12 +21,9 @@ from kml_envs.lfs.config import (
     Placement,
     PlacementConfig,
 )
-from kml_envs.lfs.observation import CANDIDATES
 from kml_envs.lfs.subsystem import LfsVolumes
-from kml_envs.lfs.tune import TuneVolumes
-from kml_envs.lfs.victim import VictimVolumes
 from kml_envs.lfs.warmup import WarmVolumes
-from kml_envs.proxy import BatchedSubsystem, Bounds, Choice, ProxyOptions, Snapshot, Verdict
+from kml_envs.proxy import ProxyOptions
 from kml_envs.suites import make_workloads
 
 BUILTIN_POLICIES = {
@@ -33,122 +31,84 @@ BUILTIN_POLICIES = {
 }
 PLACEMENTS = {rule.name.lower().replace("_", "-"): rule for rule in Placement if rule < Placement.CLAIRVOYANT}
 
-# By code of lfs.victim.check_victim.
-_VERDICTS = np.array(
-    [
-        Verdict.ACCEPTED,
-        Verdict.SEGMENT_FREE,
-        Verdict.SEGMENT_CURRENT,
-        Verdict.SEGMENT_UNDER_CLEANING,
-        Verdict.SEGMENT_FULLY_VALID,
-        Verdict.SEGMENT_PROTECTED,
-        Verdict.NO_SUCH_CANDIDATE,
-    ],
-    np.int8,
-)
 
+@dataclass(frozen=True, kw_only=True)
+class LfsArguments:
+    """The arguments that environments of the file system share, described in the environments' own documentation.
 
-class LfsVictimSubsystem(VictimVolumes):
-    """Volumes that ask for victims, as a `BatchedSubsystem`."""
-
-    observation = Bounds(victim.FEATURE_NAMES, 0.0, 1.0)
-    recommendation: Choice | Bounds = Choice(CANDIDATES)
-
-    def snapshot(self) -> Snapshot:
-        """Candidates and context of all rows."""
-        return Snapshot(*self.observe())
-
-    def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
-        """(N,) int8 `Verdict` of the chosen candidates."""
-        codes = self.check_codes(recommendation)
-        return _VERDICTS[codes] if np.count_nonzero(codes) else codes
-
-    def shadow(self) -> LfsVictimSubsystem:
-        """The same episodes under the built-in algorithm."""
-        return LfsVictimSubsystem(self.warm, self.instances)
-
-
-class LfsTuneSubsystem(TuneVolumes):
-    """Volumes that ask for parameters, as a `BatchedSubsystem`."""
-
-    observation = Bounds(tune.FEATURE_NAMES, 0.0, 1.0)
-    recommendation: Choice | Bounds = Bounds(tune.ACTION_NAMES, -1.0, 1.0)
-
-    def snapshot(self) -> Snapshot:
-        """Context of all rows."""
-        return Snapshot(self.observe(), None)
-
-    def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
-        """(N,) int8: every bounded recommendation is accepted."""
-        return np.zeros(self.instances, np.int8)
-
-    def shadow(self) -> LfsTuneSubsystem:
-        """The same episodes under the built-in algorithm."""
-        return LfsTuneSubsystem(self.warm, self.instances, interval_writes=self.interval_writes)
-
-
-def make_config(
-    *,
-    segments: int,
-    blocks_per_segment: int,
-    segments_per_section: int,
-    utilisation: float,
-    builtin: str,
-    placement: str,
-    trigger_sections: int | None,
-    age_thresholds: Sequence[float],
-) -> LfsConfig:
-    """Make a file system from an environment's arguments.
-
-    Raises:
-        UserError: A name is not known, or sizes do not fit together.
+    Lengths count in volumes of user writes. An environment adds its own arguments in a subclass and says in
+    `setup` what they mean; all of them can be written as JSON.
     """
-    if builtin not in BUILTIN_POLICIES:
-        raise unknown_name("built-in algorithm", builtin, BUILTIN_POLICIES)
-    if placement not in PLACEMENTS:
-        raise unknown_name("placement", placement, PLACEMENTS)
-    return LfsConfig(
-        Geometry(segments, blocks_per_segment, segments_per_section, utilisation),
-        PlacementConfig(PLACEMENTS[placement], age_thresholds=tuple(age_thresholds)),
-        CleaningConfig(policy=BUILTIN_POLICIES[builtin], trigger_sections=trigger_sections),
-    )
 
+    workloads: str | Sequence[str] = "synthetic-train"
+    segments: int = 256
+    blocks_per_segment: int = 64
+    segments_per_section: int = 1
+    utilisation: float = 0.85
+    builtin: str = "greedy"
+    age_thresholds: Sequence[float] = (0.1, 0.4)
+    trigger_sections: int | None = None
+    mode: str = "recommendation"
+    efficiency: str = "shadow"
+    episode_volumes: float = 5.0
+    window_volumes: float = 2.0
+    share: float | None = None
+    probes: bool = False
+    warm_volumes: float = 4.0
 
-def make_warm(config: LfsConfig, workloads: str | Sequence[str], warm_volumes: float) -> WarmVolumes:
-    """Make the place where episodes begin."""
-    if warm_volumes < 0:
-        raise UserError(f"warm_volumes {warm_volumes}: must not be negative")
-    return WarmVolumes(config, make_workloads(workloads), volumes=warm_volumes)
+    def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
+        """Make what an environment consists of: a maker of subsystems, and the proxy's options.
 
+        Raises:
+            UserError: An argument is out of range, or a name is not known.
+        """
+        raise NotImplementedError
 
-def make_options(
-    config: LfsConfig,
-    *,
-    mode: str,
-    efficiency: str,
-    episode_volumes: float,
-    window_volumes: float,
-    share: float | None,
-    probes: bool,
-) -> ProxyOptions:
-    """Make the proxy's options from an environment's arguments, which count in volumes of user writes.
+    def file_system(self, placement: str) -> LfsConfig:
+        """Make the file system with a placement of this name.
 
-    Raises:
-        UserError: A length is not positive, or the window is shorter than two volumes: those reverse the truth.
-    """
-    if episode_volumes <= 0:
-        raise UserError(f"episode_volumes {episode_volumes}: must be positive")
-    if window_volumes < 2:
-        raise UserError(f"window_volumes {window_volumes}: at least 2, because cleaning is an investment")
-    count = config.geometry.volume_blocks
-    return ProxyOptions(
-        episode_progress=max(1, round(episode_volumes * count)),
-        mode=mode,
-        share=share,
-        probes=probes,
-        window=round(window_volumes * count),
-        efficiency=efficiency,
-    )
+        Raises:
+            UserError: A name is not known, or sizes do not fit together.
+        """
+        if self.builtin not in BUILTIN_POLICIES:
+            raise unknown_name("built-in algorithm", self.builtin, BUILTIN_POLICIES)
+        if placement not in PLACEMENTS:
+            raise unknown_name("placement", placement, PLACEMENTS)
+        return LfsConfig(
+            Geometry(self.segments, self.blocks_per_segment, self.segments_per_section, self.utilisation),
+            PlacementConfig(PLACEMENTS[placement], age_thresholds=tuple(self.age_thresholds)),
+            CleaningConfig(policy=BUILTIN_POLICIES[self.builtin], trigger_sections=self.trigger_sections),
+        )
+
+    def warm(self, config: LfsConfig) -> WarmVolumes:
+        """Make the place where episodes begin.
+
+        Raises:
+            UserError: The warm-up is negative, or there is no such workload.
+        """
+        if self.warm_volumes < 0:
+            raise UserError(f"warm_volumes {self.warm_volumes}: must not be negative")
+        return WarmVolumes(config, make_workloads(self.workloads), volumes=self.warm_volumes)
+
+    def options(self, config: LfsConfig) -> ProxyOptions:
+        """Make the proxy's options.
+
+        Raises:
+            UserError: A length is not positive, or the window is shorter than two volumes: those reverse the truth.
+        """
+        if self.episode_volumes <= 0:
+            raise UserError(f"episode_volumes {self.episode_volumes}: must be positive")
+        if self.window_volumes < 2:
+            raise UserError(f"window_volumes {self.window_volumes}: at least 2, because cleaning is an investment")
+        count = config.geometry.volume_blocks
+        return ProxyOptions(
+            episode_progress=max(1, round(self.episode_volumes * count)),
+            mode=self.mode,
+            share=self.share,
+            probes=self.probes,
+            window=round(self.window_volumes * count),
+            efficiency=self.efficiency,
+        )
 
 
 class LfsRendering(Rendering):
@@ -170,8 +130,45 @@ class LfsRendering(Rendering):
         return cast(LfsVolumes, self.proxy.subsystem)
 
 
-def subsystem_factory(
-    kind: Callable[..., BatchedSubsystem], warm: WarmVolumes, **arguments: Any
-) -> functools.partial[BatchedSubsystem]:
-    """A factory that makes a batch of so many instances."""
-    return functools.partial(kind, warm, **arguments)
+class LfsEnv(LfsRendering, ProxyEnv):
+    """One file system behind its proxy.
+
+    Attributes:
+        arguments: What an environment accepts beside its render mode.
+    """
+
+    arguments: ClassVar[type[LfsArguments]]
+
+    def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
+        """Set the file system up; arguments as in the class description."""
+        super().__init__(*self.arguments(**arguments).setup(), render_mode=render_mode, info_decisions=info_decisions)
+
+
+class LfsVectorEnv(LfsRendering, ProxyVectorEnv):
+    """Many file systems behind one proxy.
+
+    Attributes:
+        arguments: What an environment accepts beside the number of rows and its modes.
+    """
+
+    arguments: ClassVar[type[LfsArguments]]
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        info_decisions: bool = False,
+        **arguments: Any,
+    ) -> None:
+        """Set the file systems up; arguments as for the single environment."""
+        make_subsystem, options = self.arguments(**arguments).setup()
+        super().__init__(
+            make_subsystem,
+            num_envs,
+            options,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            info_decisions=info_decisions,
+        )

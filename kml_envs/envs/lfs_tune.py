@@ -2,26 +2,63 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from kml_envs.envs.lfs import (
-    LfsRendering,
-    LfsTuneSubsystem,
-    make_config,
-    make_options,
-    make_warm,
-    subsystem_factory,
-)
-from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory
+import numpy as np
+from numpy.typing import NDArray
+
+from kml_envs.envs.lfs import LfsArguments, LfsEnv, LfsVectorEnv
+from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
 from kml_envs.errors import UserError
-from kml_envs.lfs.tune import THRESHOLD_EXPONENT, THRESHOLD_RATIO
-from kml_envs.proxy import ProxyOptions
+from kml_envs.lfs import tune
+from kml_envs.lfs.tune import THRESHOLD_EXPONENT, THRESHOLD_RATIO, TuneVolumes
+from kml_envs.proxy import Bounds, Choice, ProxyOptions, Snapshot
 
 DEFAULT_AGE_THRESHOLDS = (2.0**THRESHOLD_EXPONENT, THRESHOLD_RATIO * 2.0**THRESHOLD_EXPONENT)
 
 
-class LfsTuneEnv(LfsRendering, ProxyEnv):
+class LfsTuneSubsystem(TuneVolumes):
+    """Volumes that ask for parameters, as a `BatchedSubsystem`."""
+
+    observation = Bounds(tune.FEATURE_NAMES, 0.0, 1.0)
+    recommendation: Choice | Bounds = Bounds(tune.ACTION_NAMES, -1.0, 1.0)
+
+    def snapshot(self) -> Snapshot:
+        """Context of all rows."""
+        return Snapshot(self.observe(), None)
+
+    def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
+        """(N,) int8: every bounded recommendation is accepted."""
+        return np.zeros(self.instances, np.int8)
+
+    def shadow(self) -> LfsTuneSubsystem:
+        """The same episodes under the built-in algorithm."""
+        return LfsTuneSubsystem(self.warm, self.instances, interval_writes=self.interval_writes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneArguments(LfsArguments):
+    """The arguments of `LfsTuneEnv`."""
+
+    age_thresholds: Sequence[float] = DEFAULT_AGE_THRESHOLDS
+    interval_volumes: float = 0.25
+
+    def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
+        """Volumes that ask for parameters, and the proxy's options."""
+        if len(self.age_thresholds) != 2:
+            raise UserError(f"age_thresholds {tuple(self.age_thresholds)}: this environment splits at two ages")
+        config = self.file_system("age-threshold")
+        interval_writes = round(self.interval_volumes * config.geometry.volume_blocks)
+        if interval_writes < 1:
+            raise UserError(f"interval_volumes {self.interval_volumes}: must hold at least one user write")
+        options = self.options(config)
+        return functools.partial(LfsTuneSubsystem, self.warm(config), interval_writes=interval_writes), options
+
+
+class LfsTuneEnv(LfsEnv):
     """Tune the cleaner of a log-structured file system, one control interval at a time.
 
     ## Description
@@ -99,90 +136,11 @@ class LfsTuneEnv(LfsRendering, ProxyEnv):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
-
-    def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
-        """Set the file system up; arguments as in the class description."""
-        make_subsystem, options = tune_setup(**arguments)
-        super().__init__(make_subsystem, options, render_mode=render_mode, info_decisions=info_decisions)
+    arguments = TuneArguments
 
 
-class LfsTuneVectorEnv(LfsRendering, ProxyVectorEnv):
+class LfsTuneVectorEnv(LfsVectorEnv):
     """Many `LfsTuneEnv` stepped together by one compiled loop; same spaces, arguments and rewards."""
 
-    metadata: dict[str, Any] = {  # noqa: RUF012
-        **ProxyVectorEnv.metadata,
-        "render_modes": ["rgb_array", "ansi"],
-        "render_fps": 4,
-    }
-
-    def __init__(
-        self,
-        num_envs: int,
-        *,
-        autoreset_mode: str = "same_step",
-        render_mode: str | None = None,
-        info_decisions: bool = False,
-        **arguments: Any,
-    ) -> None:
-        """Set the file systems up; arguments as for `LfsTuneEnv`."""
-        make_subsystem, options = tune_setup(**arguments)
-        super().__init__(
-            make_subsystem,
-            num_envs,
-            options,
-            autoreset_mode=autoreset_mode,
-            render_mode=render_mode,
-            info_decisions=info_decisions,
-        )
-
-
-def tune_setup(
-    *,
-    workloads: str | Sequence[str] = "synthetic-train",
-    interval_volumes: float = 0.25,
-    segments: int = 256,
-    blocks_per_segment: int = 64,
-    segments_per_section: int = 1,
-    utilisation: float = 0.85,
-    builtin: str = "greedy",
-    age_thresholds: Sequence[float] = DEFAULT_AGE_THRESHOLDS,
-    trigger_sections: int | None = None,
-    mode: str = "recommendation",
-    efficiency: str = "shadow",
-    episode_volumes: float = 5.0,
-    window_volumes: float = 2.0,
-    share: float | None = None,
-    probes: bool = False,
-    warm_volumes: float = 4.0,
-) -> tuple[SubsystemFactory, ProxyOptions]:
-    """Turn the arguments of `LfsTuneEnv` into a subsystem factory and proxy options.
-
-    Raises:
-        UserError: An argument is out of range, or a name is not known.
-    """
-    if len(age_thresholds) != 2:
-        raise UserError(f"age_thresholds {tuple(age_thresholds)}: this environment splits at two ages")
-    config = make_config(
-        segments=segments,
-        blocks_per_segment=blocks_per_segment,
-        segments_per_section=segments_per_section,
-        utilisation=utilisation,
-        builtin=builtin,
-        placement="age-threshold",
-        trigger_sections=trigger_sections,
-        age_thresholds=age_thresholds,
-    )
-    options = make_options(
-        config,
-        mode=mode,
-        efficiency=efficiency,
-        episode_volumes=episode_volumes,
-        window_volumes=window_volumes,
-        share=share,
-        probes=probes,
-    )
-    interval_writes = round(interval_volumes * config.geometry.volume_blocks)
-    if interval_writes < 1:
-        raise UserError(f"interval_volumes {interval_volumes}: must hold at least one user write")
-    warm = make_warm(config, workloads, warm_volumes)
-    return subsystem_factory(LfsTuneSubsystem, warm, interval_writes=interval_writes), options
+    metadata: dict[str, Any] = {**ProxyVectorEnv.metadata, **LfsTuneEnv.metadata}  # noqa: RUF012
+    arguments = TuneArguments

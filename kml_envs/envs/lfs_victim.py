@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from dataclasses import dataclass
 from typing import Any
 
-from kml_envs.envs.lfs import (
-    LfsRendering,
-    LfsVictimSubsystem,
-    make_config,
-    make_options,
-    make_warm,
-    subsystem_factory,
+import numpy as np
+from numpy.typing import NDArray
+
+from kml_envs.envs.lfs import LfsArguments, LfsEnv, LfsVectorEnv
+from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
+from kml_envs.lfs import victim
+from kml_envs.lfs.observation import CANDIDATES
+from kml_envs.lfs.victim import VictimVolumes
+from kml_envs.proxy import Bounds, Choice, ProxyOptions, Snapshot, Verdict
+
+# By code of lfs.victim.check_victim.
+_VERDICTS = np.array(
+    [
+        Verdict.ACCEPTED,
+        Verdict.SEGMENT_FREE,
+        Verdict.SEGMENT_CURRENT,
+        Verdict.SEGMENT_UNDER_CLEANING,
+        Verdict.SEGMENT_FULLY_VALID,
+        Verdict.SEGMENT_PROTECTED,
+        Verdict.NO_SUCH_CANDIDATE,
+    ],
+    np.int8,
 )
-from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory
-from kml_envs.proxy import ProxyOptions
 
 
-class LfsVictimEnv(LfsRendering, ProxyEnv):
+class LfsVictimSubsystem(VictimVolumes):
+    """Volumes that ask for victims, as a `BatchedSubsystem`."""
+
+    observation = Bounds(victim.FEATURE_NAMES, 0.0, 1.0)
+    recommendation: Choice | Bounds = Choice(CANDIDATES)
+
+    def snapshot(self) -> Snapshot:
+        """Candidates and context of all rows."""
+        return Snapshot(*self.observe())
+
+    def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
+        """(N,) int8 `Verdict` of the chosen candidates."""
+        codes = self.check_codes(recommendation)
+        return _VERDICTS[codes] if np.count_nonzero(codes) else codes
+
+    def shadow(self) -> LfsVictimSubsystem:
+        """The same episodes under the built-in algorithm."""
+        return LfsVictimSubsystem(self.warm, self.instances)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VictimArguments(LfsArguments):
+    """The arguments of `LfsVictimEnv`."""
+
+    placement: str = "user-gc-split"
+
+    def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
+        """Volumes that ask for victims, and the proxy's options."""
+        config = self.file_system(self.placement)
+        return functools.partial(LfsVictimSubsystem, self.warm(config)), self.options(config)
+
+
+class LfsVictimEnv(LfsEnv):
     """Choose the segment that a log-structured file system cleans next.
 
     ## Description
@@ -92,84 +138,11 @@ class LfsVictimEnv(LfsRendering, ProxyEnv):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}  # noqa: RUF012
-
-    def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
-        """Set the file system up; arguments as in the class description."""
-        make_subsystem, options = victim_setup(**arguments)
-        super().__init__(make_subsystem, options, render_mode=render_mode, info_decisions=info_decisions)
+    arguments = VictimArguments
 
 
-class LfsVictimVectorEnv(LfsRendering, ProxyVectorEnv):
+class LfsVictimVectorEnv(LfsVectorEnv):
     """Many `LfsVictimEnv` stepped together by one compiled loop; same spaces, arguments and rewards."""
 
-    metadata: dict[str, Any] = {  # noqa: RUF012
-        **ProxyVectorEnv.metadata,
-        "render_modes": ["rgb_array", "ansi"],
-        "render_fps": 10,
-    }
-
-    def __init__(
-        self,
-        num_envs: int,
-        *,
-        autoreset_mode: str = "same_step",
-        render_mode: str | None = None,
-        info_decisions: bool = False,
-        **arguments: Any,
-    ) -> None:
-        """Set the file systems up; arguments as for `LfsVictimEnv`."""
-        make_subsystem, options = victim_setup(**arguments)
-        super().__init__(
-            make_subsystem,
-            num_envs,
-            options,
-            autoreset_mode=autoreset_mode,
-            render_mode=render_mode,
-            info_decisions=info_decisions,
-        )
-
-
-def victim_setup(
-    *,
-    workloads: str | Sequence[str] = "synthetic-train",
-    segments: int = 256,
-    blocks_per_segment: int = 64,
-    segments_per_section: int = 1,
-    utilisation: float = 0.85,
-    builtin: str = "greedy",
-    placement: str = "user-gc-split",
-    age_thresholds: Sequence[float] = (0.1, 0.4),
-    trigger_sections: int | None = None,
-    mode: str = "recommendation",
-    efficiency: str = "shadow",
-    episode_volumes: float = 5.0,
-    window_volumes: float = 2.0,
-    share: float | None = None,
-    probes: bool = False,
-    warm_volumes: float = 4.0,
-) -> tuple[SubsystemFactory, ProxyOptions]:
-    """Turn the arguments of `LfsVictimEnv` into a subsystem factory and proxy options.
-
-    Raises:
-        UserError: An argument is out of range, or a name is not known.
-    """
-    config = make_config(
-        segments=segments,
-        blocks_per_segment=blocks_per_segment,
-        segments_per_section=segments_per_section,
-        utilisation=utilisation,
-        builtin=builtin,
-        placement=placement,
-        trigger_sections=trigger_sections,
-        age_thresholds=age_thresholds,
-    )
-    options = make_options(
-        config,
-        mode=mode,
-        efficiency=efficiency,
-        episode_volumes=episode_volumes,
-        window_volumes=window_volumes,
-        share=share,
-        probes=probes,
-    )
-    return subsystem_factory(LfsVictimSubsystem, make_warm(config, workloads, warm_volumes)), options
+    metadata: dict[str, Any] = {**ProxyVectorEnv.metadata, **LfsVictimEnv.metadata}  # noqa: RUF012
+    arguments = VictimArguments

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kml_envs.envs.lfs import make_config
+from kml_envs.envs.lfs import LfsArguments
 from kml_envs.lfs.config import CleaningPolicy
 from kml_envs.lfs.oracle import (
     OracleKind,
@@ -24,16 +24,8 @@ BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", 
 
 
 def warm_volumes(workloads, builtin="greedy", placement="age-threshold", segments=256, utilisation=0.85, **arguments):
-    config = make_config(
-        segments=segments,
-        blocks_per_segment=arguments.pop("blocks_per_segment", 64),
-        segments_per_section=arguments.pop("segments_per_section", 1),
-        utilisation=utilisation,
-        builtin=builtin,
-        placement=placement,
-        trigger_sections=None,
-        age_thresholds=(0.1, 0.4),
-    )
+    sizes = {name: arguments.pop(name) for name in ("blocks_per_segment", "segments_per_section") if name in arguments}
+    config = LfsArguments(segments=segments, utilisation=utilisation, builtin=builtin, **sizes).file_system(placement)
     return WarmVolumes(config, make_workloads(workloads), **arguments)
 
 
