@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,9 +21,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
 
 from agents.run_folder import RunFolder
+from agents.saving import save_model
 from agents.standardize import standardization
 from agents.vector_env import NativeVecEnv, make_native_vec_env
-from kml_envs.files import write_arrays, write_atomically
+from kml_envs.files import write_arrays
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -302,8 +302,3 @@ def score(episode: Mapping[str, Any]) -> float:
         return float(episode["r"])
     paid = episode["user_blocks"] + episode["moved_blocks"]
     return float(np.log((paid + episode["efficiency"]) / paid))
-
-
-def save_model(model: BaseAlgorithm, path: Path) -> None:
-    """Save a model in one go."""
-    write_atomically(path, lambda temporary: model.save(temporary))

@@ -4,7 +4,7 @@
 logs/ppo/kml-LfsTune-v0_1/
   best_model.zip            the model that did best on the validation workloads
   kml-LfsTune-v0.zip        the model at the end
-  rl_model_10240_steps.zip  checkpoints
+  rl_model_10240_steps.zip  checkpoints; beside each model, NAME.rewards.npz holds the scale of its rewards
   evaluations.npz           results of all evaluations
   0.monitor.csv             one line per training episode
   kml-LfsTune-v0/           args.yml, config.yml, command.txt, run.yml

@@ -21,11 +21,11 @@ from agents.callbacks import (
     SaveCheckpoints,
     ShowProgress,
     Stop,
-    save_model,
     stoppable,
 )
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
+from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
 from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
@@ -228,6 +228,8 @@ def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{plan.saved.model} does not fit {plan.algo} on {plan.env}: {reason}") from None
         model.num_timesteps = plan.saved.num_timesteps
+        if isinstance(wrapped, VecNormalize):
+            restore_reward_statistics(wrapped, plan.saved.model)
         # Row seeds of the continued run differ, so that it does not play its first episodes again.
         env.seed((plan.seed + plan.saved.num_timesteps) % 2**32)
     return model

@@ -13,6 +13,7 @@ from agents.algorithms import ALGORITHMS, find_algorithm
 from agents.callbacks import score
 from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entry, run_settings
 from agents.run_folder import find_saved_run, saved_steps
+from agents.saving import reward_statistics_path
 from agents.tensorboard import flat, subsystem_prefix
 from agents.training import TrainingOptions, train
 from agents.vector_env import make_native_vec_env
@@ -131,6 +132,21 @@ def test_resume_continues_the_step_count_and_the_parameters(small, tmp_path):
         np.testing.assert_array_equal(late["results"][0], early["results"][-1])
     with pytest.raises(UserError, match="give -n"):
         train(TrainingOptions(**{**RESUME, "log_folder": str(tmp_path), "trained_agent": str(first.folder)}))
+
+
+def test_resume_goes_on_with_the_scale_of_rewards(small, tmp_path):
+    first = train(options(tmp_path, small))
+    model = first.folder / "kml-LfsTune-v0.zip"
+    resume = {**RESUME, "log_folder": str(tmp_path), "trained_agent": str(model), "n_timesteps": 32}
+    again = train(TrainingOptions(**resume))
+    steps = []
+    for folder in (first.folder, again.folder):
+        with np.load(reward_statistics_path(folder / model.name)) as statistics:
+            steps.append(round(float(statistics["count"])))
+    assert steps == [64, 96]
+    reward_statistics_path(model).write_bytes(b"no statistics")
+    with pytest.raises(UserError, match="holds no statistics of rewards"):
+        train(TrainingOptions(**resume))
 
 
 RESUME = {"eval_freq": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
