@@ -332,13 +332,19 @@ def zipf_table(theta: float, count: int) -> NDArray[np.void]:
     share = np.arange(1.0, count + 1.0) ** -theta
     share *= count / share.sum()
     table = np.empty(count, ALIAS)
-    _build_alias(share, table)
+    build_alias(share, table)
     return table
 
 
 @compiled
-def _build_alias(share: Record, table: Record) -> None:
-    # Vose (1991). Shares fall with the rank, so the columns that need filling are at the end: two cursors suffice.
+def build_alias(share: Record, table: Record) -> None:
+    """Build an alias table (Vose 1991).
+
+    Args:
+        share: (count,) float64, falling: `count` times the probability of each rank; overwritten.
+        table: (count,) ALIAS, written.
+    """
+    # The columns that need filling are at the end: two cursors suffice.
     rich, poor = 0, share.size - 1
     while rich < poor:
         if share[poor] >= 1.0:

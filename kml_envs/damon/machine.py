@@ -1,0 +1,162 @@
+"""The machine around a monitor: what schemes measure of it, and what their actions do to it.
+
+The only place where monitoring and schemes meet memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kml_envs.compiling import Record, compiled
+from kml_envs.damon.config import PAGE_BYTES, Action, FilterType, GoalMetric
+from kml_envs.workloads.access import touch_probability
+
+NODES = 4
+"""Memory nodes that can be measured."""
+
+MACHINE = np.dtype(
+    [
+        ("free_permil", np.int64),  # free memory
+        ("psi_total_us", np.int64),  # some-memory stall time since the start
+        ("active_bp", np.int64),  # active pages in all pages of the LRU lists
+        ("inactive_bp", np.int64),
+        ("node_used_bp", np.int64, (NODES,)),
+        ("node_free_bp", np.int64, (NODES,)),
+        ("node_memcg_used_bp", np.int64, (NODES,)),
+        ("node_memcg_free_bp", np.int64, (NODES,)),
+        ("node_eligible_bp", np.int64, (NODES,)),
+        ("action_ns_per_page", np.int64),  # what an action costs the monitor's thread
+    ]
+)
+"""What the monitor can measure, for whoever runs it to write down; and the cost of its actions."""
+
+ACTIONS = tuple(Action)
+METRICS = tuple(GoalMetric)
+FILTER_TYPES = tuple(FilterType)
+
+_STAT = ACTIONS.index(Action.STAT)
+_PAGEOUT = ACTIONS.index(Action.PAGEOUT)
+_PSI = METRICS.index(GoalMetric.SOME_MEM_PSI_US)
+_NODE_USED = METRICS.index(GoalMetric.NODE_MEM_USED_BP)
+_NODE_FREE = METRICS.index(GoalMetric.NODE_MEM_FREE_BP)
+_MEMCG_USED = METRICS.index(GoalMetric.NODE_MEMCG_USED_BP)
+_MEMCG_FREE = METRICS.index(GoalMetric.NODE_MEMCG_FREE_BP)
+_ACTIVE_MEM = METRICS.index(GoalMetric.ACTIVE_MEM_BP)
+_INACTIVE_MEM = METRICS.index(GoalMetric.INACTIVE_MEM_BP)
+_ELIGIBLE = METRICS.index(GoalMetric.NODE_ELIGIBLE_MEM_BP)
+_ANON = FILTER_TYPES.index(FilterType.ANON)
+_MEMCG = FILTER_TYPES.index(FilterType.MEMCG)
+_YOUNG = FILTER_TYPES.index(FilterType.YOUNG)
+_ACTIVE = FILTER_TYPES.index(FilterType.ACTIVE)
+_HUGEPAGE = FILTER_TYPES.index(FilterType.HUGEPAGE_SIZE)
+
+
+@compiled
+def apply_action(monitor: Record, scheme: Record, start: int, end: int, passed: int) -> int:
+    """Carry an action out on a range, and charge its time to the scheme.
+
+    Args:
+        monitor: The MONITOR record.
+        scheme: The SCHEME record, whose operations set supports the action.
+        start: First byte.
+        end: Byte behind the last.
+        passed: Bytes of them that the scheme's filters let pass.
+
+    Returns:
+        Bytes that the action was applied to.
+    """
+    if scheme.action == _STAT:
+        return np.int64(0)
+    scheme.total_charged_ns += passed // PAGE_BYTES * monitor.machine.action_ns_per_page
+    return passed
+
+
+@compiled
+def measure_goal(monitor: Record, goal: Record) -> int:
+    """Current value of a goal's metric, which the goal keeps; PSI as the growth since the last look.
+
+    Args:
+        monitor: The MONITOR record.
+        goal: The GOAL record.
+    """
+    machine, metric = monitor.machine, goal.metric
+    if metric == _PSI:
+        goal.current_value = machine.psi_total_us - goal.last_psi_total_us
+        goal.last_psi_total_us = machine.psi_total_us
+    elif metric == _NODE_USED:
+        goal.current_value = machine.node_used_bp[goal.nid]
+    elif metric == _NODE_FREE:
+        goal.current_value = machine.node_free_bp[goal.nid]
+    elif metric == _MEMCG_USED:
+        goal.current_value = machine.node_memcg_used_bp[goal.nid]
+    elif metric == _MEMCG_FREE:
+        goal.current_value = machine.node_memcg_free_bp[goal.nid]
+    elif metric == _ELIGIBLE:
+        goal.current_value = machine.node_eligible_bp[goal.nid]
+    elif metric == _ACTIVE_MEM:
+        goal.current_value = machine.active_bp
+    elif metric == _INACTIVE_MEM:
+        goal.current_value = machine.inactive_bp
+    return goal.current_value
+
+
+@compiled
+def matching_share(monitor: Record, item: Record, start: int, end: int) -> float:
+    """Share of a range's pages that are of a filter's type; all memory is anonymous, mapped and of one program.
+
+    A page is young if it was touched in the last aggregation interval, and active alike.
+
+    Args:
+        monitor: The MONITOR record.
+        item: The FILTER record, of a type that the operations set handles.
+        start: First byte.
+        end: Byte behind the last.
+    """
+    if item.type == _YOUNG or item.type == _ACTIVE:
+        return touch_probability(monitor.access, start, end, float(monitor.attributes.aggr_us))
+    if item.type == _ANON:
+        return 1.0
+    if item.type == _MEMCG:
+        return float(item.first)
+    if item.type == _HUGEPAGE:
+        return 1.0 if item.first <= monitor.folio_bytes <= item.last else 0.0
+    return 0.0
+
+
+@compiled
+def old_share(monitor: Record, scheme: Record, start: int, end: int) -> float:
+    """Share of a range's pages that pageout takes after it has looked at each once more (paddr, B.1)."""
+    if scheme.action != _PAGEOUT or monitor.rechecks_pages == 0:
+        return 1.0
+    return 1.0 - touch_probability(monitor.access, start, end, float(monitor.attributes.aggr_us))
+
+
+@compiled
+def detected_share(monitor: Record) -> float:
+    """Share of the touches that set the accessed bit again after it was cleared without flushing the TLB.
+
+    While all the pages that a program touches fit into the TLB, their translations stay there and the bits stay
+    clear. The share is that of the pages touched in a sampling interval in the entries of the TLB, at most 1.
+    """
+    if monitor.tlb_entries == 0:
+        return 1.0
+    size = monitor.access.size
+    touched = touch_probability(monitor.access, 0, size, float(monitor.attributes.sample_us)) * (size / PAGE_BYTES)
+    return min(1.0, touched / monitor.tlb_entries)
+
+
+@compiled
+def folio_touched_probability(monitor: Record, address: int) -> float:
+    """Probability that any page of the folio around an address is touched in a sampling interval."""
+    access, folio = monitor.access, monitor.folio_bytes
+    start = address - address % folio
+    end = min(start + folio, access.size)
+    untouched = 0.0
+    for page in range(start, end, PAGE_BYTES):
+        touched = touch_probability(access, page, page + PAGE_BYTES, float(monitor.attributes.sample_us))
+        if touched >= 1.0:
+            return 1.0
+        untouched += math.log1p(-touched)
+    return -math.expm1(untouched)
