@@ -1,18 +1,24 @@
 """What several packages' tests share."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-PROXY_PAGE = Path(__file__).parent.parent / "docs" / "proxy.md"
+TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial.md"
 
 
 @pytest.fixture(scope="session")
-def proxy_page_example():
-    """The names that the third-party example of the proxy's page defines, run as it stands there."""
-    [source] = re.findall(r"```python\n(.*?)```", PROXY_PAGE.read_text(), flags=re.DOTALL)
+def tutorial_module(tmp_path_factory):
+    """The file of the tutorial's page, as it stands there, and imported under its own name."""
+    source = re.findall(r"```python\n(.*?)```", TUTORIAL.read_text(), flags=re.DOTALL)[0]
     assert len(source.splitlines()) <= 60
-    names = {"__name__": "proxy_page_example"}
-    exec(source, names)
-    return names
+    path = tmp_path_factory.mktemp("tutorial") / "readahead.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location("readahead", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["readahead"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [*ROOT.glob("kml_envs/**/*.py"), *ROOT.glob("agents/**/*.py"), *ROOT.glob("*.py")]
+EXTRAS = ("", "test", "docs", "fuse")
 UNPINNED = re.compile(r"pip|setuptools|kml-envs|triton|(nvidia|cuda)-.*")
 
 
@@ -63,14 +64,14 @@ def imported_packages(source):
 
 
 def test_constraints_pin_everything_that_the_extras_install():
-    direct = requirements("kml_envs", extras=("", "test", "docs"))
+    direct = requirements("kml_envs", extras=EXTRAS)
     missing = {name for name in installed_closure(direct) | set(direct) if not UNPINNED.fullmatch(name)} - set(pins())
     assert not missing
 
 
 def test_constraints_satisfy_the_lower_bounds():
     pinned = pins()
-    for name, requirement in requirements("kml_envs", extras=("", "test", "docs")).items():
+    for name, requirement in requirements("kml_envs", extras=EXTRAS).items():
         if name == "kml-envs":
             continue
         (version,) = (specifier.version for specifier in pinned[name].specifier)
@@ -81,7 +82,7 @@ def test_constraints_satisfy_the_lower_bounds():
 def test_module_imports_only_declared_packages(source):
     own = {"kml_envs", "agents"} | {script.stem for script in ROOT.glob("*.py")}
     distributions = importlib.metadata.packages_distributions()
-    declared = set(requirements("kml_envs"))
+    declared = set(requirements("kml_envs", extras=("", "fuse")))
     for package in set(imported_packages(source)) - own - set(sys.stdlib_module_names):
         providers = {canonical(name) for name in distributions.get(package, [])}
         assert providers & declared, f"{package} is no dependency in pyproject.toml"

@@ -64,8 +64,8 @@ class Throttle(Subsystem):
 
 
 @pytest.fixture(params=["choice", "numbers"])
-def factory(request, proxy_page_example):
-    return proxy_page_example["Readahead"] if request.param == "choice" else Throttle
+def factory(request, tutorial_module):
+    return tutorial_module.Readahead if request.param == "choice" else Throttle
 
 
 def make_env(factory, episode_progress=300, info_decisions=False, **options):
@@ -98,8 +98,8 @@ def test_the_checkers_pass_without_a_warning(factory, options):
     check(make_env(factory, **options))
 
 
-def test_the_checkers_pass_on_the_example_of_the_page(proxy_page_example):
-    check(proxy_page_example["env"])
+def test_the_checkers_pass_on_the_example_of_the_tutorial(tutorial_module):
+    check(gymnasium.make("tutorial/Readahead-v0").unwrapped)
 
 
 def test_types_of_a_step(factory):
@@ -144,8 +144,8 @@ def test_a_step_before_the_first_reset_is_an_error(factory):
         make_env(factory).step(0)
 
 
-def test_masks_follow_the_maskable_convention(proxy_page_example):
-    env, vector = make_env(proxy_page_example["Readahead"]), make_vector_env(proxy_page_example["Readahead"])
+def test_masks_follow_the_maskable_convention(tutorial_module):
+    env, vector = make_env(tutorial_module.Readahead), make_vector_env(tutorial_module.Readahead)
     env.reset(seed=1)
     vector.reset(seed=1)
     assert env.action_masks().tolist() == [True] * 6
@@ -209,8 +209,8 @@ def test_rows_equal_single_environments_step_for_step(factory, options, autorese
     assert all(ended_at) and any(len(steps) >= 2 for steps in ended_at)
 
 
-def test_rows_of_the_example_end_at_different_times(proxy_page_example):
-    vector = make_vector_env(proxy_page_example["Readahead"])
+def test_rows_of_the_example_end_at_different_times(tutorial_module):
+    vector = make_vector_env(tutorial_module.Readahead)
     vector.reset(seed=20)
     ends = np.array([vector.step(actions_of(vector, step))[3] for step in range(150)])
     assert (ends.any(axis=1) & ~ends.all(axis=1)).any()
@@ -305,8 +305,8 @@ def test_rendering_is_left_to_the_concrete_environment():
         DrawnEnv(lambda instances: batch(Throttle, instances), options, render_mode="human")
 
 
-def test_environments_made_by_id(proxy_page_example):
-    factory = proxy_page_example["Readahead"]
+def test_environments_made_by_id(tutorial_module):
+    factory = tutorial_module.Readahead
     name = "proxy-env-test/Readahead-v0"
     gymnasium.register(
         name,

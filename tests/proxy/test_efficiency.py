@@ -19,8 +19,8 @@ def run_alone(factory, seed, until):
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "learning"}, {"mode": "collaboration"}, {"probes": True}])
-def test_rewards_sum_to_the_cost_saved_exactly(proxy_page_example, options):
-    factory, instances = proxy_page_example["Readahead"], 6
+def test_rewards_sum_to_the_cost_saved_exactly(tutorial_module, options):
+    factory, instances = tutorial_module.Readahead, 6
     proxy = MLModelProxy(batch(factory, instances))
     proxy.initialize(ProxyOptions(episode_progress=1500, window=150, **options))
     proxy.start()
@@ -41,8 +41,8 @@ def test_rewards_sum_to_the_cost_saved_exactly(proxy_page_example, options):
     assert (total != 0).any()
 
 
-def test_acting_like_the_builtin_algorithm_saves_nothing_at_any_step(proxy_page_example):
-    proxy = MLModelProxy(batch(proxy_page_example["Readahead"], 4))
+def test_acting_like_the_builtin_algorithm_saves_nothing_at_any_step(tutorial_module):
+    proxy = MLModelProxy(batch(tutorial_module.Readahead, 4))
     proxy.initialize(ProxyOptions(episode_progress=1500))
     proxy.start()
     proxy.reset(np.ones(4, dtype=bool), np.arange(4, dtype=np.uint64))

@@ -1,0 +1,97 @@
+"""`python -m kml_envs serve`: the command line of the server."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from kml_envs.command_line import parse_pairs
+from kml_envs.envs.proxy_env import ProxyEnv
+from kml_envs.errors import UserError
+from kml_envs.serve.channel import Channel
+from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
+from kml_envs.serve.server import Places, serve
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `serve` takes."""
+    add = parser.add_argument
+    add("--env", default="kml/LfsVictim-v0", help="environment id, or MODULE:ID (default: %(default)s)")
+    add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as segments:128")
+    add("--mode", help="the proxy's mode (default: the environment's)")
+    add("--socket", type=Path, metavar="PATH", help="serve at a Unix-domain socket")
+    add("--mount", type=Path, metavar="FOLDER", help="serve as files (needs the extra 'fuse')")
+    add("--model-name", default="model", help="name of the model's folder in the mount (default: %(default)s)")
+    add("--speed", type=float, default=1.0, help="simulated seconds per second; 0: unpaced (default: %(default)s)")
+    add("--deadline-ms", type=float, default=50.0, help="time that the agent has (default: %(default)s)")
+    add("--seed", type=int, help="of the episodes (default: from the operating system)")
+    add("--record", type=Path, metavar="FOLDER", help="store every decision there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it.
+
+    Raises:
+        UserError: The command line names what does not exist, or a place cannot be used.
+    """
+    places = Places(arguments.socket, arguments.mount, arguments.model_name)
+    options = ServeOptions(arguments.speed, arguments.deadline_ms)
+    env_kwargs = parse_pairs(arguments.env_kwargs, "--env-kwargs")
+    if arguments.mode is not None:
+        env_kwargs["mode"] = arguments.mode
+    env = make_served(arguments.env, env_kwargs)
+    print(
+        f"preparing {arguments.env} (compiling takes a minute or two the first time) ...", file=sys.stderr, flush=True
+    )
+    kernel = SimulatedKernel(env, options, arguments.seed)
+    channel = Channel(kernel, env_name(arguments.env))
+    served_at = " and ".join(str(place) for place in (places.socket_path, places.mount) if place is not None)
+    serve(channel, places, lambda: print(f"serving {arguments.env} at {served_at}", file=sys.stderr, flush=True))
+    kernel.close()
+    return 0
+
+
+def make_served(env_id: str, env_kwargs: Mapping[str, Any]) -> ProxyEnv:
+    """The single environment whose proxy is to be served.
+
+    Args:
+        env_id: A registered id, or `MODULE:ID` where importing the module registers it.
+        env_kwargs: Its arguments.
+
+    Raises:
+        UserError: There is no such environment, it has no proxy, or it does not take these arguments.
+    """
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            sys.path.insert(0, str(Path.cwd()))
+            importlib.import_module(module)
+        env = gymnasium.make(name, disable_env_checker=True, **dict(env_kwargs)).unwrapped
+    except (ImportError, gymnasium.error.Error) as error:
+        raise UserError(f"--env {env_id}: {' '.join(str(error).split())}") from None
+    except TypeError as error:
+        raise UserError(f"{env_id} does not take these arguments {dict(env_kwargs)}: {error}") from None
+    if not isinstance(env, ProxyEnv):
+        raise UserError(f"--env {env_id}: has no proxy, so that there is nothing to serve")
+    return env
+
+
+def env_name(env_id: str) -> str:
+    """The id without the module that registers it."""
+    return env_id.rpartition(":")[2]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse the words of `python -m kml_envs`, and do what they ask for."""
+    from kml_envs.errors import OneLineParser
+
+    parser = OneLineParser(prog="kml_envs", description="Simulated kernel subsystems behind an ML model proxy.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_arguments(commands.add_parser("serve", help="serve a simulated subsystem to agents in other processes"))
+    return run(parser.parse_args(words))

@@ -1,0 +1,333 @@
+"""The simulated kernel: one instance of a subsystem behind its proxy, in real or scaled time.
+
+It never waits for user space. A question to the agent has a deadline in wall time; where none comes the built-in
+algorithm acts. An agent that misses several deadlines in a row counts as absent until it shows itself again, and the
+built-in algorithm then acts at once. There is no thread and no clock in here: whoever drives the kernel tells it the
+time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kml_envs.envs.proxy_env import ProxyEnv
+from kml_envs.errors import UserError
+from kml_envs.proxy import Choice, Feedback, Mode, ProxyOptions, Verdict
+from kml_envs.proxy.lifecycle import DataSetState
+from kml_envs.proxy.specs import Snapshot
+from kml_envs.proxy.verdict import is_stale
+from kml_envs.serve.dataset import DataSet, pack
+
+PROGRESS_PER_SECOND = 1000.0
+"""Units of progress in a second of simulated time, of subsystems that have no `progress_per_second` of their own."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a subsystem is served.
+
+    Attributes:
+        speed: Seconds of simulated time in a second of wall time; 0: as fast as the machine can.
+        deadline_ms: Wall time from the publication of a data set until the built-in algorithm acts, in milliseconds.
+        patience: Deadlines in a row that an agent may miss before it counts as absent.
+    """
+
+    speed: float = 1.0
+    deadline_ms: float = 50.0
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        """Reject times that cannot be.
+
+        Raises:
+            UserError: A number is out of range.
+        """
+        if not 0.0 <= self.speed < math.inf:
+            raise UserError(f"speed {self.speed}: must be a number from 0 (as fast as possible) on")
+        if not 0.0 < self.deadline_ms <= 1e6:
+            raise UserError(f"deadline_ms {self.deadline_ms}: must lie above 0 and be at most 1e6")
+        if self.patience < 1:
+            raise UserError(f"patience {self.patience}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision cycle, for those who keep records of them.
+
+    Attributes:
+        generation: Of the data set.
+        progress: Work done for the user when the question came up.
+        snapshot: The data set.
+        recommendation: What the agent sent, as far as it could be read; None where nothing came.
+        feedback: What came of it.
+    """
+
+    generation: int
+    progress: int
+    snapshot: Snapshot
+    recommendation: object
+    feedback: Feedback
+
+
+class SimulatedKernel:
+    """One instance of a subsystem behind its proxy, driven by `advance` and by what the agent writes.
+
+    Attributes:
+        env: The environment whose proxy is served.
+        proxy: That proxy.
+        options: Speed and deadline.
+        open: Whether a data set is published and its recommendation awaited.
+        present: Whether there is an agent to wait for.
+        due: When `advance` has something to do next, in the driver's seconds; None: not before a command.
+        verdict: Generation and verdict of the last recommendation, or of the deadline that was missed last.
+        feedback: Generation and feedback of the last decision; None before the first.
+    """
+
+    def __init__(
+        self,
+        env: ProxyEnv,
+        options: ServeOptions,
+        seed: int | None = None,
+        record: Callable[[Decision], None] | None = None,
+    ) -> None:
+        """Begin the first episode.
+
+        Args:
+            env: The environment whose proxy is served; nobody else may step it.
+            options: Speed and deadline.
+            seed: Of the episodes; None: from the operating system.
+            record: Told every decision.
+        """
+        self.env, self.proxy, self.options = env, env.proxy, options
+        self.open = self.present = False
+        self.due: float | None = -math.inf
+        self.verdict: tuple[int, Verdict] | None = None
+        self.feedback: tuple[int, Feedback] | None = None
+        self._record = record
+        self._missed = 0
+        self._asked_at = -math.inf  # when simulated time reached the question
+        self._data_set: bytes | None = None
+        self._rate = float(getattr(self.proxy.subsystem, "progress_per_second", PROGRESS_PER_SECOND))
+        if record is not None:
+            self.proxy.re_init(replace(self.proxy.options, keep_builtin_decision=True))
+        self.env.reset(seed=seed)
+
+    # Time
+
+    def advance(self, now: float) -> float | None:
+        """Do what is due, one step of it.
+
+        Args:
+            now: The time, in seconds of a clock that never goes back.
+
+        Returns:
+            The new `due`.
+        """
+        if self.due is None or now < self.due:
+            return self.due
+        if self.open:
+            self._missed += 1
+            self.present = self._missed < self.options.patience
+            self._decide(None, now)
+        elif self.proxy.finished[0]:
+            self.env.reset()
+            self._let_pass(int(self.proxy.episode_progress[0]), now)
+        else:
+            self._ask(now)
+        return self.due
+
+    def agent_seen(self) -> None:
+        """Somebody looks for data sets, or answers: there is an agent to wait for."""
+        if not self.present:
+            self.present, self._missed = True, 0
+
+    # What the agent does
+
+    @property
+    def published(self) -> bool:
+        """Whether a decision waits, and its data set has not been discarded."""
+        return self.open and bool(self.proxy.data_set_state[0] != DataSetState.OBSOLETE)
+
+    def read_data_set(self) -> bytes:
+        """The record of the published data set."""
+        if self._data_set is None:
+            snapshot = self.proxy.publish_data(complete=False)
+            data_set = DataSet(
+                int(self.proxy.generation[0]),
+                int(self.proxy.subsystem.progress()[0]),
+                snapshot.features[0],
+                self._mask(snapshot),
+                round(self.options.deadline_ms * 1e3),
+                bool(self.proxy.data_set_state[0] == DataSetState.CORRUPTED),
+            )
+            self._data_set = pack(data_set)
+        return self._data_set
+
+    def data_set_extracted(self, generation: int) -> None:
+        """The last byte of that generation's record has been handed out."""
+        if self.open and self._data_set is not None and generation == self.proxy.generation[0]:
+            self.proxy.publish_data()
+
+    def recommend(self, text: bytes, now: float) -> None:
+        """Take a recommendation: `GENERATION CANDIDATE` or `GENERATION NUMBER NUMBER …`, in text.
+
+        One that names another generation than the published one is counted as stale, and the question stays open.
+        Anything else is judged, and where it is rejected the built-in algorithm acts.
+        """
+        self.agent_seen()
+        generation, recommendation = parse_recommendation(text, isinstance(self.proxy.subsystem.recommendation, Choice))
+        stale = generation is not None and bool(is_stale(generation, self.proxy.generation)[0])
+        if not self.open or stale:
+            named = 0 if generation is None else generation
+            verdict = Verdict.NOT_ASKED if generation is None else Verdict.STALE
+            self.verdict = named, verdict
+            self.proxy.statistics.count(np.array([verdict], np.int8), self.proxy.life_cycle.running())
+            return
+        self._missed = 0
+        self._decide(recommendation, now)
+        self.advance(now)
+
+    # Commands
+
+    def close(self) -> None:
+        """End the proxy's life."""
+        if self.due is None:
+            self.proxy.shut_down()
+        else:
+            self.env.close()
+        self._close()
+        self.due = None
+
+    def start(self, now: float) -> None:
+        """Let a stopped model go on, with a new episode.
+
+        Raises:
+            LifeCycleError: It is not stopped.
+        """
+        self.proxy.start()
+        self.env.reset()
+        self._asked_at = self.due = now
+
+    def stop(self) -> None:
+        """Make the model stand still.
+
+        Raises:
+            LifeCycleError: It is not running.
+        """
+        self.proxy.stop()
+        self._close()
+        self.due = None
+
+    def prepare_data_set(self) -> None:
+        """Publish a new data set for the decision that waits; its deadline stays.
+
+        Raises:
+            LifeCycleError: The model is not running.
+        """
+        self.proxy.prepare_dataset()
+        self._data_set = None
+
+    def discard_data_set(self) -> None:
+        """Withdraw the data set: recommendations for it are stale until the next one.
+
+        Raises:
+            LifeCycleError: The model is shutting down.
+        """
+        self.proxy.discard_dataset()
+        self._data_set = None
+
+    def set_proxy_options(self, options: ProxyOptions, now: float) -> None:
+        """Change the proxy's options; the data set is replaced.
+
+        Raises:
+            UserError: The options contradict each other.
+        """
+        self.proxy.re_init(options)
+        if self.due is not None:
+            self._close()
+            self.due = now
+
+    # The decision cycle
+
+    def _ask(self, now: float) -> None:
+        """Publish a data set and wait for the agent; where there is none, the built-in algorithm acts at once."""
+        self.proxy.get_dataset()
+        self.proxy.preprocess_data()
+        self._asked_at, self._data_set = now, None
+        self.open = True
+        if self.present:
+            self.due = now + self.options.deadline_ms / 1e3
+        else:
+            self._decide(None, now)
+
+    def _decide(self, recommendation: object, now: float) -> None:
+        """Carry one decision out, and let the simulated time pass that it took."""
+        generation, before = int(self.proxy.generation[0]), int(self.proxy.subsystem.progress()[0])
+        snapshot = self.proxy.publish_data() if self._record is not None else None
+        feedback = self.proxy.decide(recommendation)
+        self.feedback = generation, feedback
+        self.verdict = generation, Verdict(feedback.verdict[0])
+        self._close()
+        self._let_pass(int(self.proxy.subsystem.progress()[0]) - before, now)
+        if self._record is not None and snapshot is not None:
+            self._record(Decision(generation, before, snapshot, recommendation, feedback))
+
+    def _let_pass(self, progress: int, now: float) -> None:
+        """The next question, or the episode's end, is so much progress away.
+
+        Simulated time passed while the agent thought. Where that was longer than the way to the next question, the
+        kernel does not make up for it: there is no burst of questions after a slow answer.
+        """
+        if self.options.speed == 0.0:
+            self.due = now
+        else:
+            self.due = max(self._asked_at + progress / (self._rate * self.options.speed), now)
+        self._asked_at = self.due
+
+    def _close(self) -> None:
+        """No recommendation is awaited any more."""
+        self.open, self._data_set = False, None
+
+    def _mask(self, snapshot: Snapshot) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
+        """(K,) bool for a choice, also where every candidate may always be chosen."""
+        asked = self.proxy.subsystem.recommendation
+        if not isinstance(asked, Choice):
+            return None
+        return np.ones(asked.count, np.bool_) if snapshot.mask is None else snapshot.mask[0]
+
+
+def parse_recommendation(text: bytes, choice: bool) -> tuple[int | None, object]:
+    """Read a recommendation; what cannot be read is left for the proxy to reject.
+
+    Args:
+        text: `GENERATION CANDIDATE` or `GENERATION NUMBER NUMBER …`.
+        choice: Whether a candidate is asked for.
+
+    Returns:
+        The generation, None where it cannot be read, and the recommendation as a batch of one.
+    """
+    words = text.split()
+    if not words or not words[0].isdigit() or len(words[0]) > 18:
+        return None, ["unreadable"]
+    generation = int(words[0])
+    try:
+        if choice and len(words) == 2:
+            return generation, [int(words[1])]
+        if choice:
+            return generation, [[float(word) for word in words[1:]]]
+        return generation, np.array([[float(word) for word in words[1:]]])
+    except ValueError:
+        return generation, ["unreadable"]
+
+
+def describe_feedback(generation: int, feedback: Feedback) -> str:
+    """The text of `feedback`: what came of the decision for that data set."""
+    acted = "agent" if feedback.acted_by_agent[0] else "builtin"
+    return (
+        f"generation={generation} reward={feedback.reward[0]:.9g} verdict={Verdict(feedback.verdict[0]).name.lower()} "
+        f"acted={acted} mode={Mode(feedback.mode[0]).name.lower()} finished={int(feedback.finished[0])}\n"
+    )

@@ -1,0 +1,202 @@
+"""The channel over a Unix-domain stream socket.
+
+Every message is a little-endian length of 4 bytes and as many bytes. A request is
+
+| offset | type | field |
+| --- | --- | --- |
+| 0 | uint8 | operation: 1 read, 2 write, 3 wait, 4 list |
+| 1 | uint8 | length n of the name |
+| 2 | char[n] | name of the file, such as `control` |
+| 2 + n | | write: what to write; wait: uint32, milliseconds at most; else nothing |
+
+and every request gets one answer, in order:
+
+| offset | type | field |
+| --- | --- | --- |
+| 0 | int32 | read, list: bytes that follow; write: bytes taken; wait: 1 with news, 0 without; or minus an errno |
+| 4 | | read: the file; list: one line `MODE NAME` per file |
+
+A read of `dataset` never waits: it answers minus EAGAIN where no new data set is published. `wait` does, and the
+requests behind it wait with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+import struct
+from enum import IntEnum
+from pathlib import Path
+
+from kml_envs.errors import UserError
+from kml_envs.serve.channel import LONGEST_WRITE, Channel, Handle
+
+LENGTH = struct.Struct("<I")
+STATUS = struct.Struct("<i")
+LONGEST_REQUEST = LONGEST_WRITE + 300
+LONGEST_WAIT_MS = 60_000
+_REQUESTS_PER_TURN = 64  # so that one client that floods leaves time for the kernel and for others
+_MOST_OF_A_FILE = 1 << 24
+
+
+class Operation(IntEnum):
+    """What a request asks for."""
+
+    READ = 1
+    WRITE = 2
+    WAIT = 3
+    LIST = 4
+
+
+async def serve_socket(channel: Channel, path: Path) -> asyncio.AbstractServer:
+    """Listen at a path; only its owner may connect.
+
+    Raises:
+        UserError: Somebody listens there already, or the path cannot be used.
+    """
+    _make_room(path)
+    loop = asyncio.get_running_loop()
+    before = os.umask(0o177)
+    try:
+        return await loop.create_unix_server(lambda: _Connection(channel, loop), str(path))
+    except OSError as error:
+        raise UserError(f"--socket {path}: {error.strerror or error}") from None
+    finally:
+        os.umask(before)
+
+
+class _Connection(asyncio.Protocol):
+    """One client: its open files, and the requests that it has sent."""
+
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
+        self._channel, self._loop = channel, loop
+        self._handles: dict[str, Handle] = {}
+        self._received = bytearray()
+        self._waiting: tuple[Handle, asyncio.TimerHandle] | None = None
+        self._full = self._later = False
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._channel.on_change(self._news)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._channel.forget(self._news)
+        if self._waiting is not None:
+            self._waiting[1].cancel()
+            self._waiting = None
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._work()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._work()
+
+    def _work(self) -> None:
+        """Answer some of the requests that have come in whole."""
+        self._later = False
+        for _ in range(_REQUESTS_PER_TURN):
+            if self._waiting is not None or self._full or self._transport.is_closing():
+                break
+            if len(self._received) < LENGTH.size:
+                break
+            (length,) = LENGTH.unpack_from(self._received)
+            if not 2 <= length <= LONGEST_REQUEST:
+                self._transport.close()
+                break
+            if len(self._received) < LENGTH.size + length:
+                break
+            request = bytes(self._received[LENGTH.size : LENGTH.size + length])
+            del self._received[: LENGTH.size + length]
+            self._answer(request)
+        else:
+            if not self._later:
+                self._later = True
+                self._loop.call_soon(self._work)
+        if len(self._received) > LONGEST_REQUEST:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _answer(self, request: bytes) -> None:
+        """Carry one request out."""
+        operation, length = request[0], request[1]
+        name, rest = request[2 : 2 + length].decode(errors="replace"), request[2 + length :]
+        try:
+            if operation == Operation.READ:
+                contents = self._handle(name, reading=True).read(_MOST_OF_A_FILE)
+                if contents is None:
+                    raise BlockingIOError(errno.EAGAIN, "no new data set is published")
+                self._reply(len(contents), contents)
+            elif operation == Operation.WRITE:
+                self._reply(self._handle(name, writing=True).write(rest))
+            elif operation == Operation.WAIT and len(rest) == LENGTH.size:
+                self._wait(self._handle(name, reading=True), min(LENGTH.unpack(rest)[0], LONGEST_WAIT_MS))
+            elif operation == Operation.LIST:
+                lines = [f"{file.mode:04o} {name}\n" for name, file in self._channel.files.items()]
+                self._reply(len(contents := "".join(lines).encode()), contents)
+            else:
+                raise OSError(errno.EINVAL, "no such request")
+        except OSError as error:
+            self._reply(-(error.errno or errno.EIO))
+
+    def _handle(self, name: str, *, reading: bool = False, writing: bool = False) -> Handle:
+        """The client's opening of a file; it lasts as long as the connection."""
+        opened = self._channel.open(name, reading=reading, writing=writing)
+        return self._handles.setdefault(name, opened)
+
+    def _wait(self, handle: Handle, milliseconds: int) -> None:
+        if handle.poll():
+            self._reply(1)
+        else:
+            self._waiting = handle, self._loop.call_later(milliseconds / 1e3, self._wait_over, 0)
+
+    def _wait_over(self, status: int) -> None:
+        assert self._waiting is not None
+        self._waiting[1].cancel()
+        self._waiting = None
+        self._reply(status)
+        self._work()
+
+    def _news(self) -> None:
+        if self._waiting is not None and self._waiting[0].ready():
+            self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        if self._waiting is not None and self._waiting[0].ready():
+            self._wait_over(1)
+
+    def _reply(self, status: int, contents: bytes = b"") -> None:
+        self._transport.write(LENGTH.pack(STATUS.size + len(contents)) + STATUS.pack(status) + contents)
+
+
+def _make_room(path: Path) -> None:
+    """Remove the socket that a killed server left behind.
+
+    Raises:
+        UserError: It is in use, or something else stands there.
+    """
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"--socket {path}: {error.strerror}") from None
+    if not stat.S_ISSOCK(kind):
+        raise UserError(f"--socket {path}: exists, and is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise UserError(f"--socket {path}: a server is listening there already")
