@@ -214,8 +214,13 @@ def touch_probability(access: Record, start: int, end: int, duration_us: float) 
     Returns:
         The mean over the pages of the part, weighted by bytes; of a swept range, the share that the cursor goes over.
     """
+    return touch_probability_from(access, first_overlap(access, start), start, end, duration_us)
+
+
+@compiled
+def touch_probability_from(access: Record, index: int, start: int, end: int, duration_us: float) -> float:
+    """`touch_probability` for whoever goes through the memory in order and knows `first_overlap(access, start)`."""
     touched = 0.0
-    index = first_overlap(access, start)
     while index < access.last and _starts(access)[index] < end:
         low, high = max(start, _starts(access)[index]), min(end, _ends(access)[index])
         if _sweeps(access)[index] > 0.0:
@@ -243,8 +248,13 @@ def page_touched(access: Record, address: int, duration_us: float, uniform: floa
 @compiled
 def touch_rate(access: Record, start: int, end: int) -> float:
     """Mean touches per page and second over a part of the memory at the time moved to; a sweep counts one each."""
+    return touch_rate_from(access, first_overlap(access, start), start, end)
+
+
+@compiled
+def touch_rate_from(access: Record, index: int, start: int, end: int) -> float:
+    """`touch_rate` for whoever knows `first_overlap(access, start)`."""
     touches = 0.0
-    index = first_overlap(access, start)
     while index < access.last and _starts(access)[index] < end:
         low, high = max(start, _starts(access)[index]), min(end, _ends(access)[index])
         touches += (high - low) * range_rate(access, index)

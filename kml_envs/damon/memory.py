@@ -1,0 +1,343 @@
+"""The consequences of what DAMON's schemes do: a compiled model of memory under an access pattern.
+
+`advance` lets a program run on its memory, `apply_action` does to a range what a scheme asks for. In between stands
+the state of `memory_state.py`: for each extent, how many of its pages are on which node, swapped out, never touched,
+or mapped by huge pages. All numbers of pages are expectations under the pattern's Poisson touches: a swapped page is
+touched within a step, and so faulted in, with the probability that `touch_probability` gives; nothing is drawn.
+
+Docs: docs/memory-model.md, with the source of every rule and the effect of every simplification.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kml_envs.compiling import Record, compiled
+from kml_envs.damon.config import Action
+from kml_envs.damon.memory_huge import collapse_now, collapse_slowly, take_huge_faults
+from kml_envs.damon.memory_reclaim import keep_watermarks, swap_out
+from kml_envs.damon.memory_state import extents_of
+from kml_envs.workloads.access import (
+    PAGE_BYTES,
+    move_to,
+    next_boundary,
+    range_end,
+    touch_probability_from,
+    touch_rate_from,
+)
+
+ACTIONS = tuple(Action)
+"""The actions in the order of the numbers that compiled code calls them by."""
+
+_WILLNEED = ACTIONS.index(Action.WILLNEED)
+_COLD = ACTIONS.index(Action.COLD)
+_PAGEOUT = ACTIONS.index(Action.PAGEOUT)
+_HUGEPAGE = ACTIONS.index(Action.HUGEPAGE)
+_NOHUGEPAGE = ACTIONS.index(Action.NOHUGEPAGE)
+_COLLAPSE = ACTIONS.index(Action.COLLAPSE)
+_LRU_PRIO = ACTIONS.index(Action.LRU_PRIO)
+_LRU_DEPRIO = ACTIONS.index(Action.LRU_DEPRIO)
+_MIGRATE_HOT = ACTIONS.index(Action.MIGRATE_HOT)
+_MIGRATE_COLD = ACTIONS.index(Action.MIGRATE_COLD)
+
+_VISIT_NS = 200.0  # kdamond's time for each page that an action looks at
+_COLDEST_S = 1e6  # idle time of pages that were moved to the end of the inactive list
+_PSI_MEMORY_S = 10.0
+_BUSIEST = 0.95  # utilisation of node 1 from which its queue is taken to grow no more
+
+
+@compiled
+def advance(memory: Record, access: Record, duration_us: int) -> None:
+    """Let the program run.
+
+    Args:
+        memory: The MEMORY record.
+        access: The ACCESS record, moved to the time of the memory; it is moved on with it, phase by phase.
+        duration_us: How long. Pages that fault in are touched at once in the step in which they do, so a step should
+            be no longer than the idle times that matter; 1 s or less is advised.
+    """
+    end_us = access.time_us + duration_us
+    while access.time_us < end_us:
+        step_us = min(end_us, next_boundary(access)) - access.time_us
+        _step(memory, access, float(step_us))
+        move_to(access, access.time_us + step_us)
+
+
+@compiled
+def apply_action(memory: Record, action: int, start: int, end: int, share: float, node: int) -> int:
+    """Do to a range what a scheme asks for. What is free on the target bounds what is moved there.
+
+    Args:
+        memory: The MEMORY record; kdamond's time is added to `kdamond_ns`.
+        action: Place in `ACTIONS`.
+        start: First byte.
+        end: Byte behind the last.
+        share: Share of the range's pages that the scheme's filters let pass, any of them alike.
+        node: Target of migrations, 0 or 1.
+
+    Returns:
+        Bytes that the action was applied to: pages paged out, migrated, fetched or collapsed, and for advice and lists
+        the pages in memory.
+    """
+    extents = extents_of(memory)
+    applied = 0.0
+    index = extent_at(memory, start)
+    while index < memory.extent_count and extents[index].start < end:
+        extent = extents[index]
+        low, high = max(start, extent.start), min(end, extent.end)
+        part = share * (high - low) / (extent.end - extent.start)
+        memory.kdamond_ns += part * extent.pages * _VISIT_NS
+        applied += _apply_to_extent(memory, action, index, part, node)
+        index += 1
+    return np.int64(round(applied)) * PAGE_BYTES
+
+
+@compiled
+def charge_monitoring(memory: Record, region_checks: int) -> None:
+    """Add kdamond's time for so many checks of a region to `kdamond_ns`."""
+    memory.kdamond_ns += region_checks * memory.region_check_ns
+
+
+@compiled
+def extent_at(memory: Record, address: int) -> int:
+    """Index of the first extent that ends behind an address."""
+    extents = extents_of(memory)
+    low, high = 0, memory.extent_count
+    while low < high:
+        middle = (low + high) // 2
+        if extents[middle].end > address:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@compiled
+def resident_pages(memory: Record) -> float:
+    """Pages of the program in memory: what its RSS counts."""
+    return memory.fast_used + memory.slow_used - memory.swapped * memory.swap_share
+
+
+@compiled
+def used_pages(memory: Record) -> float:
+    """Pages of memory that are in use, those that hold compressed pages included."""
+    return memory.fast_used + memory.slow_used
+
+
+@compiled
+def free_permil(memory: Record) -> float:
+    """Free memory, per mille: the metric `free_mem_rate` of watermarks."""
+    total = memory.fast_pages + memory.slow_pages
+    return max(0.0, 1000.0 * (total - used_pages(memory)) / total)
+
+
+@compiled
+def node_used_bp(memory: Record, node: int) -> float:
+    """Used memory of a node in 1/10,000; all of it for a node that does not exist."""
+    used = memory.fast_used if node == 0 else memory.slow_used
+    size = memory.fast_pages if node == 0 else memory.slow_pages
+    return min(1.0, used / size) * 10000.0 if size > 0 and node < 2 else 10000.0
+
+
+@compiled
+def active_bp(memory: Record) -> float:
+    """Pages on the active lists in 1/10,000 of all in memory: here, those whose extent was not idle for long."""
+    extents, active, total = extents_of(memory), 0.0, 0.0
+    for index in range(memory.extent_count):
+        extent = extents[index]
+        pages = extent.fast + extent.slow + extent.bloat
+        total += pages
+        if extent.idle_s < memory.active_s:
+            active += pages
+    return 10000.0 * active / total if total > 0.0 else 0.0
+
+
+@compiled
+def advance_rows(memories: Record, accesses: Record, duration_us: int) -> None:
+    """`advance` each of N memories under its own pattern: MEMORY (N,), ACCESS (N,)."""
+    for row in range(memories.size):
+        advance(memories[row], accesses[row], duration_us)
+
+
+@compiled
+def apply_to_row(memories: Record, row: int, action: int, start: int, end: int, share: float, node: int) -> int:
+    """`apply_action` on one of N memories, for use from Python."""
+    return apply_action(memories[row], action, start, end, share, node)
+
+
+@compiled
+def _step(memory: Record, access: Record, step_us: float) -> None:
+    extents = extents_of(memory)
+    seconds = step_us * 1e-6
+    first = access.first
+    faults, entered = 0.0, 0.0
+    touches, squares, on_slow, on_huge = 0.0, 0.0, 0.0, 0.0
+    for index in range(memory.extent_count):
+        extent = extents[index]
+        while first < access.last and range_end(access, first) <= extent.start:
+            first += 1
+        extent.probability = touch_probability_from(access, first, extent.start, extent.end, step_us)
+        extent.rate = touch_rate_from(access, first, extent.start, extent.end)
+        probability, rate = extent.probability, extent.rate
+        present = extent.fast + extent.slow + extent.bloat
+        extent.entered = 0.0
+        if probability > 0.0:
+            # Of the touches, those on node 1 and on huge pages count as they are placed before the step.
+            touches += extent.pages * rate
+            squares += extent.pages * rate * rate
+            if present > 0.0:
+                on_slow += extent.pages * rate * extent.slow / present
+                on_huge += extent.pages * rate * extent.huge / present
+            faults += extent.swapped * probability
+            entered += extent.untouched * probability
+            _fault_in(memory, extent, probability)
+        # The step's end is dt after its start for pages untouched in it; the last touch is half a gap ago for others.
+        last_touch = min(seconds / 2, 1.0 / rate) if rate > 0.0 else 0.0
+        extent.idle_s = (1.0 - probability) * (extent.idle_s + seconds) + probability * last_touch
+    memory.major_faults += faults
+    memory.minor_faults += entered
+    if memory.huge_allowed:
+        take_huge_faults(memory)
+        collapse_slowly(memory, seconds)
+    waited_us = keep_watermarks(memory, seconds) / memory.threads
+    fault_us = faults * memory.fault_us / memory.threads
+    memory.fault_stall_us += fault_us
+    memory.reclaim_stall_us += waited_us
+    _account_speed(memory, step_us, touches, squares, on_slow, on_huge)
+    _account_pressure(memory, step_us, fault_us + waited_us)
+    memory.resident_page_us += resident_pages(memory) * step_us
+    memory.used_page_us += used_pages(memory) * step_us
+    memory.time_us += step_us
+
+
+@compiled
+def _fault_in(memory: Record, extent: Record, probability: float) -> None:
+    """Bring the touched pages of an extent into memory: node 0 while it has room, then node 1."""
+    back, new = extent.swapped * probability, extent.untouched * probability
+    extent.swapped -= back
+    extent.untouched -= new
+    extent.entered = new
+    memory.swapped -= back
+    memory.fast_used -= back * memory.swap_share
+    # What huge pages brought in and the program touches now is no bloat any more.
+    extent.fast += extent.bloat * probability
+    extent.bloat -= extent.bloat * probability
+    coming = back + new
+    on_fast = coming
+    if memory.slow_pages > 0.0:
+        on_fast = min(coming, max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used))
+        on_fast = max(on_fast, coming - max(0.0, memory.slow_pages - memory.slow_used))
+    extent.fast += on_fast
+    extent.slow += coming - on_fast
+    memory.fast_used += on_fast
+    memory.slow_used += coming - on_fast
+
+
+@compiled
+def _account_speed(
+    memory: Record, step_us: float, touches: float, squares: float, on_slow: float, on_huge: float
+) -> None:
+    """What slows the program down or speeds it up besides faults: nodes, bandwidth, walks, migrations, kdamond."""
+    waiting = 0.0
+    if touches > 0.0 and memory.mean_rate > 0.0:
+        # A program that touches less than in mean waits less; it cannot wait longer than the time there is.
+        activity = touches / memory.mean_rate
+        bound = min(1.0, memory.memory_bound * activity)
+        slow_share = on_slow / touches
+        traffic = memory.program_bytes_per_s * activity * slow_share + memory.moved_pages * PAGE_BYTES / (
+            step_us * 1e-6
+        )
+        busy = min(_BUSIEST, traffic / memory.slow_bytes_per_s)
+        waiting = bound * slow_share * (memory.latency_excess + busy / (1.0 - busy)) * step_us
+        # The pattern is as spread out as one of so many equally hot pages.
+        spread = touches * touches / squares
+        missing = max(0.0, 1.0 - memory.tlb_entries / spread)
+        memory.huge_gain_us += min(1.0, memory.walk_share * activity) * missing * on_huge / touches * step_us
+    waiting += memory.moved_pages * memory.migration_stall_us / memory.threads
+    memory.moved_pages = 0.0
+    memory.tier_stall_us += waiting
+    memory.monitor_stall_us += memory.interference * (memory.kdamond_ns - memory.charged_ns) / 1000.0
+    memory.charged_ns = memory.kdamond_ns
+
+
+@compiled
+def _account_pressure(memory: Record, step_us: float, stall_us: float) -> None:
+    """PSI "some": the share of time in which at least one of the threads waits, if they wait independently."""
+    waiting = stall_us / (step_us + stall_us)
+    some = 1.0 - (1.0 - waiting) ** memory.threads
+    memory.psi_us += some * step_us
+    keep = math.exp(-step_us * 1e-6 / _PSI_MEMORY_S)
+    memory.psi_share_10s = keep * memory.psi_share_10s + (1.0 - keep) * some
+
+
+@compiled
+def _apply_to_extent(memory: Record, action: int, index: int, part: float, node: int) -> float:
+    """Apply an action to a share of an extent's pages; returns the pages that it was applied to."""
+    extent = extents_of(memory)[index]
+    present = (extent.fast + extent.slow + extent.bloat) * part
+    if action == _PAGEOUT:
+        return _page_out(memory, extent, part)
+    if action == _MIGRATE_HOT or action == _MIGRATE_COLD:
+        return _migrate(memory, extent, part, node)
+    if action == _WILLNEED:
+        return _fetch(memory, extent, part)
+    if action == _COLLAPSE:
+        return collapse_now(memory, index, part)
+    if action == _COLD or action == _LRU_DEPRIO:
+        extent.idle_s += part * (_COLDEST_S - extent.idle_s)
+    elif action == _LRU_PRIO:
+        extent.idle_s -= part * extent.idle_s
+    elif action == _HUGEPAGE:
+        extent.advised += part * (1.0 - extent.advised)
+        memory.huge_allowed = 1
+    elif action == _NOHUGEPAGE:
+        extent.advised -= part * extent.advised
+    else:
+        return 0.0
+    return present
+
+
+@compiled
+def _page_out(memory: Record, extent: Record, part: float) -> float:
+    touched = (extent.fast + extent.slow) * part
+    if touched > 0.0:
+        part *= min(1.0, max(0.0, memory.swap_pages - memory.swapped) / touched)
+    taken = swap_out(memory, extent, part)
+    memory.paged_out += taken
+    memory.kdamond_ns += taken * memory.write_us * 1000.0
+    return taken
+
+
+@compiled
+def _migrate(memory: Record, extent: Record, part: float, node: int) -> float:
+    if node == 0:
+        moved = min(extent.slow * part, max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used))
+        extent.slow -= moved
+        extent.fast += moved
+        memory.promoted += moved
+        change = moved
+    else:
+        moved = min(extent.fast * part, max(0.0, memory.slow_pages - memory.slow_used))
+        extent.fast -= moved
+        extent.slow += moved
+        memory.demoted += moved
+        change = -moved
+    memory.fast_used += change
+    memory.slow_used -= change
+    memory.moved_pages += moved
+    memory.kdamond_ns += moved * memory.migration_us * 1000.0
+    return moved
+
+
+@compiled
+def _fetch(memory: Record, extent: Record, part: float) -> float:
+    room = max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used)
+    fetched = min(extent.swapped * part, room)
+    extent.swapped -= fetched
+    extent.fast += fetched
+    memory.swapped -= fetched
+    memory.fast_used += fetched * (1.0 - memory.swap_share)
+    memory.kdamond_ns += fetched * memory.fault_us * 1000.0
+    return fetched
