@@ -21,6 +21,7 @@ from kml_envs.proxy.modes import Mode
 
 _NOT_IN_TEXT = ("stdout", "log", "json", "csv")
 _IDENTITY = {"r", "l", "t", "workload"}  # of an episode: no quantities of the subsystem
+_TRUST = ("share", "evidence_not_worse", "evidence_better", "evidence_needed", "budget_left", "degradations")
 RECORDS = 200  # times that an off-policy training, which has no long rollouts, records its tags
 FIGURES = 8  # times that figures are drawn
 
@@ -28,6 +29,7 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
     "Proxy": {
         "agent's share": ["Multiline", ["proxy/mode$", "proxy/agent_share"]],
         "verdicts": ["Multiline", ["proxy/verdict/.*"]],
+        "evidence of mode auto": ["Multiline", ["proxy/evidence_.*"]],
         "efficiency by side": ["Multiline", ["proxy/efficiency/agent", "proxy/efficiency/builtin"]],
     },
     "Log-structured file system": {
@@ -102,6 +104,9 @@ class RecordSystem(BaseCallback):
         for name, values in table.items():
             if name.startswith("verdict/"):
                 self.logger.record(f"proxy/{name}", int(values.sum()))
+        for name in _TRUST:
+            if name in table:
+                self.logger.record(f"proxy/{name}", float(table[name].mean()))
         self.logger.record("proxy/efficiency/agent", float(table["saved_by_agent"].sum()))
         self.logger.record("proxy/efficiency/builtin", float(table["saved_by_builtin"].sum()))
         self._timeline.append((self.num_timesteps, mode, share))

@@ -10,6 +10,7 @@ import numpy as np
 from kml_envs.errors import UserError
 from kml_envs.proxy import BatchedSubsystem, Choice, MLModelProxy, ProxyOptions, Snapshot
 from kml_envs.proxy.lifecycle import LifeCycleState
+from kml_envs.proxy.modes import AUTO
 from kml_envs.proxy.specs import Array, BoolArray, FloatArray
 
 
@@ -65,6 +66,8 @@ class Episodes:
     def summary(self) -> dict[str, Array]:
         """(N,) each, new arrays: what there is to say at the end of an episode."""
         metrics = {name: np.array(value) for name, value in self.proxy.subsystem.metrics().items()}
+        if self.proxy.options.mode == AUTO:
+            metrics |= self.proxy.controller.report()
         return {"efficiency": self._saved_total() - self._saved_before, **metrics}
 
     def close(self) -> None:

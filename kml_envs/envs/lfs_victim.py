@@ -126,11 +126,11 @@ class LfsVictimEnv(LfsEnv):
     | placement | "user-gc-split" | which log a block goes to |
     | age_thresholds | (0.1, 0.4) | of placement "age-threshold", in volumes |
     | trigger_sections | reserve + 4 | free sections at which cleaning starts |
-    | mode | "recommendation" | emergency, learning, collaboration or recommendation |
+    | mode | "recommendation" | emergency, learning, collaboration, recommendation or auto: the proxy decides |
     | efficiency | "shadow" | reward estimate: shadow, units or none |
     | episode_volumes | 5 | length of an episode in volumes of user writes |
     | window_volumes | 2 | length of a unit, where the mode works in units |
-    | share, probes | None, False | the agent's share of units; probe units in recommendation mode |
+    | share, probes | None, False | the agent's share of units (auto: in learning); probe units in recommendation mode |
     | warm_volumes | 4 | user writes before an episode begins |
 
     ## Version History

@@ -17,8 +17,8 @@ from kml_envs.lfs.observation import (
     observe_context,
 )
 from kml_envs.lfs.simulator import advance
-from kml_envs.lfs.state import SegmentState, segments
-from kml_envs.lfs.subsystem import BoolArray, IntArray, LfsVolumes
+from kml_envs.lfs.state import SegmentState, segments, segments_per_section, slots_per_section
+from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
 
 CONTEXT = len(CONTEXT_FEATURES)
@@ -66,6 +66,12 @@ class VictimVolumes(LfsVolumes):
         codes = np.zeros(self.instances, np.int8)
         _check_rows(self.state.volumes, self.candidates, recommendation, codes)
         return codes
+
+    def forecast(self, decision: IntArray) -> tuple[FloatArray, FloatArray]:
+        """(N,) float64 each: blocks that cleaning the chosen candidates moves, and blocks that it makes free."""
+        moved, freed = np.zeros((2, self.instances))
+        _forecast_rows(self.state.volumes, self.candidates, decision, moved, freed)
+        return moved, freed
 
     def pending(self) -> BoolArray:
         """(N,) bool: a cleaning decision is waiting."""
@@ -118,6 +124,23 @@ def _observe_rows(volumes: Record, candidates: Record, keys: Record, features: R
                 mask[i, k] = True
                 first = CONTEXT + k * PER_CANDIDATE
                 observe_candidate(volume, candidates[i, k], features[i, first : first + PER_CANDIDATE])
+
+
+@compiled
+def _forecast_rows(volumes: Record, candidates: Record, chosen: Record, moved: Record, freed: Record) -> None:
+    for i in range(volumes.size):
+        volume = volumes[i]
+        section = candidates[i, chosen[i]] if chosen[i] > 0 else volume.suggestion
+        if volume.pending and section >= 0:
+            forecast_cleaning(volume, section, moved[i : i + 1], freed[i : i + 1])
+
+
+@compiled
+def forecast_cleaning(volume: Record, section: int, moved: Record, freed: Record) -> None:
+    """Write down what cleaning a section would move and make free, (1,) float64 each, in blocks."""
+    valid = segments(volume)[section * segments_per_section(volume)].section_valid
+    moved[0] = valid
+    freed[0] = slots_per_section(volume) - valid
 
 
 @compiled

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kml_envs.errors import unknown_name
-from kml_envs.proxy.modes import UnitOutcome
 from kml_envs.proxy.protocols import BatchedSubsystem
 from kml_envs.proxy.specs import Array, BoolArray, Choice, FloatArray, IntArray
+from kml_envs.proxy.units import UnitOutcome
 
 
 class Efficiency(Protocol):
@@ -46,6 +46,16 @@ class Efficiency(Protocol):
 
         Returns:
             (N,) float64, a new array.
+        """
+
+    def builtin_cost(self, cost: FloatArray) -> FloatArray | None:
+        """(N,) float64: what the built-in algorithm has paid on its own at the progress last seen by `saved`.
+
+        Args:
+            cost: (N,) float64, what the instances had paid there.
+
+        Returns:
+            A new array; None where that cannot be known exactly.
         """
 
     def unit_ended(self, outcome: UnitOutcome) -> None:
@@ -91,6 +101,10 @@ class ShadowEfficiency:
         self._lead = lead
         return saved
 
+    def builtin_cost(self, cost: FloatArray) -> FloatArray | None:
+        """What the shadow has paid."""
+        return cost + self._lead
+
     def unit_ended(self, outcome: UnitOutcome) -> None:
         """A shadow needs no units."""
 
@@ -130,6 +144,10 @@ class UnitsEfficiency:
         self._progress, self._cost = progress.copy(), cost.copy()
         return saved
 
+    def builtin_cost(self, cost: FloatArray) -> FloatArray | None:
+        """Not known exactly."""
+        return None
+
     def unit_ended(self, outcome: UnitOutcome) -> None:
         """Learn from the built-in algorithm's units."""
         learned = outcome.rows & ~outcome.agent
@@ -167,6 +185,10 @@ class NoEfficiency:
         saved: FloatArray = self._cost - cost
         self._cost = cost.copy()
         return saved
+
+    def builtin_cost(self, cost: FloatArray) -> FloatArray | None:
+        """Not known exactly."""
+        return None
 
     def unit_ended(self, outcome: UnitOutcome) -> None:
         """Nothing is estimated."""

@@ -13,12 +13,17 @@ class ProxyOptions:
 
     Attributes:
         episode_progress: Progress after which an episode is over.
-        mode: `emergency`, `learning`, `collaboration` or `recommendation`.
-        share: The agent's share of the units; None: the mode's default.
+        mode: `emergency`, `learning`, `collaboration` or `recommendation` fix it; with `auto` the proxy decides.
+        share: The agent's share of the units; None: the mode's default. In mode `auto` that of learning.
         probes: In recommendation mode, leave one unit in 16 to the built-in algorithm.
         window: Progress in one unit; needed where the mode or the efficiency works in units. For a cleaner of a
             log-structured file system at least two volumes of user writes: shorter windows reverse the truth.
         efficiency: `shadow`, `units` or `none`.
+        domains: Mode `auto`: instances that make up one volume and are compared with each other; 1: every instance is
+            a volume, and its windows are compared.
+        alpha: Mode `auto`: probability of ever trusting an agent without cause.
+        tolerance: Mode `auto`: how much more than the built-in algorithm the agent may cost in all, as a share; also
+            by how much it may be worse and still collaborate.
         keep_builtin_decision: Ask the built-in algorithm at every decision and report what it would have done.
     """
 
@@ -28,9 +33,22 @@ class ProxyOptions:
     probes: bool = False
     window: int | None = None
     efficiency: str = "shadow"
+    domains: int = 1
+    alpha: float = 0.05
+    tolerance: float = 0.03
     keep_builtin_decision: bool = False
 
     def __post_init__(self) -> None:
-        """Reject an episode without progress."""
+        """Check the ranges.
+
+        Raises:
+            UserError: A number is out of range.
+        """
         if self.episode_progress < 1:
             raise UserError(f"an episode needs at least one unit of progress, got {self.episode_progress}")
+        if not 0.0 < self.alpha < 1.0 or not 0.0 < self.tolerance < 1.0:
+            raise UserError(f"alpha {self.alpha} and tolerance {self.tolerance}: both must lie between 0 and 1")
+        if self.mode == "auto" and self.share is not None and not 0.0 < self.share < 1.0:
+            raise UserError(
+                f"mode 'auto' needs both sides while it learns: share {self.share} must lie between 0 and 1"
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,22 @@ class BatchedSubsystem(Protocol):
 
     def shadow(self) -> BatchedSubsystem:
         """Another batch on the same workloads and seeds, to be run by the built-in algorithm alone."""
+
+
+@runtime_checkable
+class Forecasting(Protocol):
+    """What a `BatchedSubsystem` may add: the price of an operation before it runs, for mode `auto`."""
+
+    def forecast(self, decision: Array) -> tuple[FloatArray, FloatArray]:
+        """What the pending operations would cost and bring under these decisions.
+
+        Args:
+            decision: (N,) int64 or (N, A) float64, well-formed and checked where it matters.
+
+        Returns:
+            (N,) float64 each: cost in the unit of `cost`, and benefit in the unit of `progress`: how much progress the
+            operation makes room for, so that the built-in algorithm's cost per progress prices it.
+        """
 
 
 class Subsystem(Protocol):

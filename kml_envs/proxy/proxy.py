@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from kml_envs.errors import UserError
+from kml_envs.proxy.automatic import AutoMode
 from kml_envs.proxy.efficiency import Efficiency, make_efficiency
 from kml_envs.proxy.lifecycle import DataSetState, LifeCycle
-from kml_envs.proxy.modes import FixedMode, ModeController, UnitSchedule, parse_mode
+from kml_envs.proxy.modes import AUTO, FixedMode, ModeController, parse_mode
 from kml_envs.proxy.options import ProxyOptions
 from kml_envs.proxy.protocols import BatchedSubsystem, SubsystemError
 from kml_envs.proxy.specs import Array, BoolArray, Feedback, FloatArray, IntArray, Snapshot, SystemState
 from kml_envs.proxy.statistics import Statistics
+from kml_envs.proxy.units import UnitSchedule
 from kml_envs.proxy.verdict import ACCEPTED, Judgement, Verdict, is_stale, judge, reject
 
 # Looking a member up in an enumeration costs as much as a small array operation: once here, not at every decision.
@@ -278,6 +280,8 @@ class MLModelProxy:
     def estimate_system_state(self, judgement: Judgement) -> Judgement:
         """Decide by the mode where the agent may act; its controller may refuse what passed the checks."""
         permitted = self.controller.permit(judgement)
+        if self._schedule is not None and (suspended := self.controller.suspended()) is not None:
+            self._schedule.cut(suspended)
         if permitted is None or permitted.all():
             return judgement
         decision, verdict, _ = judgement
@@ -353,17 +357,29 @@ class MLModelProxy:
     def table(self) -> dict[str, Array]:
         """Mode and counters of every instance: (N,) arrays by name, for TensorBoard and tables."""
         operations = np.where(self._begun, self._operations(), 0)
-        return {"mode": self.controller.mode().copy(), **self.statistics.table(operations)}
+        mode = self.controller.mode().copy()
+        return {"mode": mode, **self.controller.report(), **self.statistics.table(operations)}
 
     def _adopt(self, options: ProxyOptions, controller: ModeController | None) -> None:
         """Take the options over, if they go together."""
         if controller is None:
             count = self.subsystem.instances
-            controller = FixedMode(parse_mode(options.mode), count, options.share, options.probes)
+            controller = (
+                AutoMode(self.subsystem, options, self.efficiency.builtin_cost)
+                if options.mode == AUTO
+                else FixedMode(parse_mode(options.mode), count, options.share, options.probes)
+            )
         if self.efficiency.needs_units and not controller.in_units:
             raise UserError(
                 f"efficiency '{options.efficiency}' learns from units that the built-in algorithm controls, and "
                 f"mode '{options.mode}' has none: choose another mode, probes or efficiency 'shadow'"
+            )
+        if options.mode == AUTO and options.probes:
+            raise UserError("mode 'auto' decides on probe units itself: leave probes out")
+        if options.mode == AUTO and options.window is not None and 2 * options.window > options.episode_progress:
+            raise UserError(
+                f"mode 'auto' needs at least two units: an episode ({options.episode_progress}) must hold two windows "
+                f"({options.window})"
             )
         if controller.in_units and options.window is None:
             raise UserError(f"mode '{options.mode}' works in units: it needs a window, the progress in one unit")
@@ -373,7 +389,7 @@ class MLModelProxy:
                 f"the episode ({options.episode_progress})"
             )
         if controller.in_units and options.window is not None:
-            self._schedule = UnitSchedule(self.subsystem.instances, options.window)
+            self._schedule = UnitSchedule(self.subsystem.instances, options.window, options.domains)
         else:
             self._schedule = None
             self._agent_rows = np.asarray(controller.share() > 0.0)
@@ -407,7 +423,7 @@ class MLModelProxy:
         rows = rows & self.life_cycle.running()
         while True:
             if decision is None:
-                rows = self._settle(rows)
+                rows = self._settle(rows | self._waiting())
                 if not rows.any():
                     break
                 decision = self.subsystem.builtin_decision()
@@ -422,6 +438,12 @@ class MLModelProxy:
             decision = None
         self._all_asked = bool(self.asked.all())
 
+    def _waiting(self) -> BoolArray:
+        """(N,) bool: domains that may have waited for others of their group."""
+        if self.options.domains == 1:
+            return np.zeros(len(self._rows), dtype=np.bool_)
+        return self.life_cycle.running() & self._begun & ~self.finished
+
     def _settle(self, rows: BoolArray) -> BoolArray:
         """Note which of the rows (N,) are asked or finished now; returns those that are neither."""
         agent, _ = self._control()
@@ -430,7 +452,8 @@ class MLModelProxy:
         asked = agent & state.pending & ~state.critical & ~finished
         self.finished = np.where(rows, finished, self.finished)
         self.asked = np.where(rows, asked, self.asked)
-        return rows & ~finished & ~asked
+        rows = rows & ~finished & ~asked
+        return rows if self._schedule is None else rows & ~self._schedule.waiting(state.progress)
 
     def _control(self) -> tuple[BoolArray, IntArray]:
         """Which rows the agent controls now, and until which progress that holds."""
@@ -442,11 +465,13 @@ class MLModelProxy:
         """Pass the boundaries of units that have been reached, and let everybody learn from units that are over."""
         if self._schedule is None:
             return
-        outcome = self._schedule.advance(self.subsystem.progress(), self.subsystem.cost(), self._share())
+        progress = self.subsystem.progress()
+        outcome = self._schedule.close(progress, self.subsystem.cost())
         if outcome is not None:
             self.efficiency.unit_ended(outcome)
             self.controller.unit_ended(outcome)
-            self._agent_had_unit |= self._schedule.agent & (self.subsystem.progress() < self._episode_end)
+            self._schedule.open(outcome.rows, progress, self._share())
+            self._agent_had_unit |= self._schedule.agent & (progress < self._episode_end)
 
     def _operations(self) -> Array:
         """(N,) operations of the running episodes."""

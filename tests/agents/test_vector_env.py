@@ -181,7 +181,7 @@ def test_wrappers_of_stable_baselines3_fit(env):
     (
         ("kml/LfsTuna-v0", {}, "Did you mean 'kml/LfsTune-v0'"),
         ("kml/LfsTune-v0", {"segmants": 64}, "segmants"),
-        ("kml/LfsTune-v0", {"mode": "auto"}, "auto"),
+        ("kml/LfsTune-v0", {"mode": "automatic"}, "automatic"),
         ("kml/LfsTune-v0", {"workloads": "no-such-workload"}, "no-such-workload"),
     ),
 )

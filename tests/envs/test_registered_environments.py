@@ -11,6 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import kml_envs
+from kml_envs.proxy import Mode
 
 pytestmark = pytest.mark.gymnasium_interface
 
@@ -254,3 +255,16 @@ def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
     records["state"][section] = SegmentState.DIRTY
     subsystem.state.volumes["settings"]["protection"] = 2**40
     assert subsystem.check_codes(np.zeros(1, np.int64))[0] == victim.PROTECTED
+
+
+@pytest.mark.parametrize("env_id", ["kml/LfsVictim-v0", "kml/LfsTune-v0"])
+def test_mode_auto_begins_in_learning_and_tells_its_evidence(env_id):
+    env = make(env_id, mode="auto", episode_volumes=12.0)
+    env.reset(seed=3)
+    truncated = False
+    while not truncated:
+        _, _, _, truncated, info = env.step(env.action_space.sample() if env_id.endswith("Tune-v0") else 0)
+    assert info["mode"] in list(Mode)
+    for name in ("share", "evidence_better", "evidence_not_worse", "budget_left", "degradations"):
+        assert np.isfinite(info[name])
+    env.close()

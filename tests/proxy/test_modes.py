@@ -5,7 +5,8 @@ import pytest
 
 from kml_envs.errors import UserError
 from kml_envs.proxy import Mode
-from kml_envs.proxy.modes import FixedMode, UnitSchedule, draw_unit, parse_mode
+from kml_envs.proxy.modes import FixedMode, parse_mode
+from kml_envs.proxy.units import UnitSchedule, draw_unit
 
 
 def test_modes_by_name():

@@ -171,7 +171,7 @@ def test_counters_survive_a_plain_reset_only(start_proxy):
     assert proxy.table()["agent_operations"].tolist() == [9]
     assert proxy.table()["builtin_operations"].tolist() == [0]
     proxy.reset(row, seed, forget=True)
-    assert not any(value.any() for key, value in proxy.table().items() if key != "mode")
+    assert not any(value.any() for key, value in proxy.table().items() if key not in ("mode", "share"))
 
 
 def test_re_init_changes_the_mode_while_the_proxy_lives(start_proxy):
@@ -226,7 +226,8 @@ def test_a_subsystem_that_stops_for_no_reason_is_an_error(start_proxy, ledger):
         ({"efficiency": "units"}, "learns from units"),
         ({"mode": "learning", "window": 200, "efficiency": "units"}, "must not exceed the episode"),
         ({"efficiency": "guess"}, "unknown efficiency 'guess'"),
-        ({"mode": "auto"}, "unknown mode 'auto'"),
+        ({"mode": "automatic"}, "unknown mode 'automatic'"),
+        ({"mode": "auto"}, "needs a window"),
         ({"episode_progress": 0}, "at least one unit of progress"),
     ],
 )

@@ -1,0 +1,347 @@
+"""Mode `auto`: the proxy decides by itself how far it trusts the agent, on evidence, within a loss budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from kml_envs.errors import UserError
+from kml_envs.proxy.budget import LossBudget
+from kml_envs.proxy.comparison import Comparison
+from kml_envs.proxy.evidence import ChangeDetector, SequentialTest
+from kml_envs.proxy.health import Health
+from kml_envs.proxy.modes import PROBE_SHARE, SHARES, Mode, ModeArray
+from kml_envs.proxy.options import ProxyOptions
+from kml_envs.proxy.protocols import BatchedSubsystem, Forecasting
+from kml_envs.proxy.specs import Array, BoolArray, FloatArray, IntArray
+from kml_envs.proxy.units import UnitOutcome, unheld_domains
+from kml_envs.proxy.verdict import ACCEPTED, Judgement
+
+LEAST_DOMAINS = 8
+"""A volume is compared in space only if it has so many domains."""
+
+LEAST_COMPARED = 4
+"""Domains on each side of a comparison in space."""
+
+DEGRADED_AT = 1000.0
+"""Evidence for "worse" at which trust ends; without reason that is at most once in so many units on average."""
+
+HOLD = 1
+"""Whole units for which a mode is kept before the next change upwards."""
+
+BuiltinCost = Callable[[FloatArray], FloatArray | None]
+
+
+class Cause(IntEnum):
+    """Why a volume is in emergency."""
+
+    NONE = 0
+    CRITICAL = 1
+    UNHEALTHY = 2
+    BUDGET = 3
+
+
+class AutoMode:
+    """Modes by evidence, for N instances in groups of D domains (D = 1: the comparison is in time).
+
+    All instances of a group have the same mode. Evidence is kept over promotions. After a degradation it starts anew,
+    with a part of the error rate that was kept for it: the k-th time 1/((k + 1)(k + 2)) of alpha, which sums to alpha.
+    Collaboration and recommendation are tested at the same level without splitting it, because a recommendation
+    without cause is a collaboration without cause, or else only one of the two claims is false (a fixed sequence of
+    tests).
+
+    Attributes:
+        in_units: True.
+        health: What is known of the agents' health.
+        budget: The loss budgets of the groups.
+        cause: (G,) int8 `Cause` of each group's emergency now.
+        emergencies: (causes, G) int64, how often each has happened.
+    """
+
+    in_units = True
+
+    def __init__(self, subsystem: BatchedSubsystem, options: ProxyOptions, builtin_cost: BuiltinCost) -> None:
+        """Begin in learning.
+
+        Args:
+            subsystem: Told nothing, asked for progress, cost, forecasts and whether it is critical.
+            options: `alpha`, `tolerance`, `domains`, `share`.
+            builtin_cost: From cost paid (N,) to the cost of a shadow at the same progress, or None without one.
+
+        Raises:
+            UserError: The instances make no groups of so many domains, or the domains are too few.
+        """
+        instances, domains = subsystem.instances, options.domains
+        if domains > 1 and (domains < LEAST_DOMAINS or instances % domains):
+            raise UserError(
+                f"domains {domains}: at least {LEAST_DOMAINS}, in whole groups of the {instances} instances"
+            )
+        volumes = instances // domains
+        self.health = Health(instances)
+        self.budget = LossBudget(volumes, options.tolerance)
+        self.cause: npt.NDArray[np.int8] = np.zeros(volumes, dtype=np.int8)
+        self.emergencies: IntArray = np.zeros((len(Cause), volumes), dtype=np.int64)
+        self._subsystem = subsystem
+        self._forecasts = subsystem if isinstance(subsystem, Forecasting) else None
+        self._builtin_cost = builtin_cost
+        self._options = options
+        self._shape = (volumes, domains)
+        self._comparison = Comparison(volumes, domains)
+        self._not_worse = SequentialTest(volumes)
+        self._better = SequentialTest(volumes)
+        self._worse = ChangeDetector(volumes)
+        self._mode: ModeArray = np.full(volumes, Mode.LEARNING, dtype=np.int8)
+        self._attempt: IntArray = np.zeros(volumes, dtype=np.int64)
+        self._units_in_mode: IntArray = np.zeros(volumes, dtype=np.int64)
+        self._progress: IntArray = np.zeros(instances, dtype=np.int64)
+        self._cost: FloatArray = np.zeros(instances)
+        self._builtin: FloatArray | None = None
+        self._rate: FloatArray = np.full(volumes, np.nan)  # of the shadow over the unit before
+        self._unit_start: FloatArray = np.zeros((2, volumes))  # progress, and cost of the shadow
+        self._stopped: BoolArray = np.zeros(volumes, dtype=np.bool_)  # the agent's unit was cut
+        self._dearest: FloatArray = np.zeros(volumes)  # excess of the agent's dearest operation, without forecasts
+        self._acting: BoolArray = np.zeros(instances, dtype=np.bool_)
+
+    def reset(self, rows: BoolArray, forget: bool) -> None:
+        """A new episode begins in the rows, from the subsystem's present progress and cost."""
+        volumes = self._any(rows)
+        self._comparison.restart(volumes)
+        self._progress[rows] = self._subsystem.progress()[rows]
+        self._cost[rows] = self._subsystem.cost()[rows]
+        self._acting[rows] = False
+        builtin = self._builtin_cost(self._cost)
+        if builtin is not None:
+            self._builtin = builtin.copy() if self._builtin is None else np.where(rows, builtin, self._builtin)
+            self._unit_start[:, volumes] = self._totals()[:, volumes]
+        self._rate[volumes] = np.nan
+        self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
+        if forget:
+            self._attempt[volumes] = 0
+            self._change(volumes, Mode.LEARNING)
+            self._restart_tests(volumes)
+            self.budget.restart(volumes)
+            self.health.forgive(rows)
+            self._dearest[volumes] = 0.0
+            self.emergencies[:, volumes] = 0
+
+    def mode(self) -> ModeArray:
+        """(N,) int8, the modes now."""
+        return np.repeat(self._mode, self._shape[1])
+
+    def share(self) -> FloatArray:
+        """(N,) float64: none where the budget has no room yet."""
+        shares = {**SHARES, Mode.RECOMMENDATION: 1.0 - PROBE_SHARE}
+        if self._options.share is not None:
+            shares[Mode.LEARNING] = self._options.share
+        by_mode = np.array([shares[mode] for mode in Mode])
+        if self._shape[1] > 1:
+            by_mode = domain_shares(by_mode, self._shape[1])
+        share = np.where(self.budget.clear() & ~np.isnan(self._known_rate()), by_mode[self._mode], 0.0)
+        return np.repeat(share, self._shape[1])
+
+    def suspended(self) -> BoolArray | None:
+        """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
+        return np.repeat(self._stopped, self._shape[1]) if np.count_nonzero(self._stopped) else None
+
+    def permit(self, judgement: Judgement) -> BoolArray | None:
+        """Look at the agent's health and the budget before the recommendations run.
+
+        Returns:
+            (N,) bool, where the agent may act.
+        """
+        self._account()
+        self.health.note(judgement.verdict)
+        wanted = judgement.verdict == ACCEPTED
+        price = self._price(judgement.decision)
+        held = self.budget.holds(np.where(wanted, price, 0.0).reshape(self._shape))
+        refused = self._any(wanted & ~held.ravel())
+        unhealthy = self.health.unhealthy()
+        critical = self._subsystem.critical()
+        if np.count_nonzero(refused) or np.count_nonzero(unhealthy) or np.count_nonzero(critical):
+            self._stopped |= refused
+            self._raise_alarm(refused & self.budget.exhausted(), Cause.BUDGET)
+            self._raise_alarm(self._any(unhealthy), Cause.UNHEALTHY)
+            self._raise_alarm(self._any(critical), Cause.CRITICAL)
+        permitted = held.ravel()
+        if (suspended := self.suspended()) is not None:
+            permitted = permitted & ~suspended
+        self._acting = wanted & permitted
+        if self._builtin is None and self._forecasts is not None:
+            self.budget.spend(np.where(self._acting, price, 0.0).reshape(self._shape).sum(axis=1))
+        return permitted
+
+    def operation_ended(self, verdict: npt.NDArray[np.int8]) -> None:
+        """Nothing is learned from single operations: judged one by one, nothing beats the cheapest next one."""
+
+    def unit_ended(self, outcome: UnitOutcome) -> None:
+        """Weigh the units that are over, and change modes."""
+        self._account()
+        ended = outcome.rows.reshape(self._shape)[:, 0]
+        self._stopped[ended] = False
+        if self._builtin is not None:
+            totals = self._totals()
+            made, exact = (totals - self._unit_start)[:, ended]
+            self._rate[ended] = exact / np.maximum(made, 1.0)
+            self._unit_start[:, ended] = totals[:, ended]
+        rows, (not_worse, better, worse) = self._comparison.update(outcome, self._options.tolerance)
+        if rows.size:
+            self._not_worse.update(rows, not_worse)
+            self._better.update(rows, better)
+            self._worse.update(rows, worse)
+        self._units_in_mode[ended] += 1
+        self._leave_emergency(ended)
+        self._degrade(ended)
+        self._promote(ended)
+
+    def report(self) -> dict[str, Array]:
+        """(N,) each: what there is to say of the modes, by name."""
+        allowance = self.budget.allowance()
+        table = {
+            "evidence_not_worse": self._not_worse.log_evidence(),
+            "evidence_better": self._better.log_evidence(),
+            "evidence_needed": self._threshold(),
+            "budget_spent": self.budget.spent.copy(),
+            "budget_left": allowance - self.budget.spent,
+            "emergency_cause": self.cause.copy(),
+            "degradations": self._attempt.copy(),
+            **{f"emergencies_{cause.name.lower()}": self.emergencies[cause].copy() for cause in Cause if cause},
+        }
+        each: dict[str, Array] = {name: np.repeat(values, self._shape[1]) for name, values in table.items()}
+        each["share"] = self.share()
+        return each
+
+    def _account(self) -> None:
+        """Bring the budget up to where the subsystem is."""
+        progress, cost = self._subsystem.progress(), self._subsystem.cost()
+        made, paid = (progress - self._progress).reshape(self._shape), (cost - self._cost).reshape(self._shape)
+        builtin = self._builtin_cost(cost)
+        if builtin is not None and self._builtin is not None:
+            exact = (builtin - self._builtin).reshape(self._shape).sum(axis=1)
+            self.budget.grow(exact)
+            self.budget.spend(paid.sum(axis=1) - exact)
+            self._builtin = builtin.copy()
+        else:
+            unheld = unheld_domains(self._shape[1])
+            rate = self._known_rate()
+            if self._shape[1] > 1:
+                self.budget.grow(paid[:, :unheld].mean(axis=1) * self._shape[1])
+            else:
+                self.budget.grow(np.where(np.isnan(rate), 0.0, rate * made[:, 0]))
+            if self._forecasts is None and self._acting.any():
+                self._charge(np.where(self._acting.reshape(self._shape), paid - rate[:, None] * made, 0.0))
+        self._acting = np.zeros(len(self._acting), dtype=np.bool_)
+        self._progress, self._cost = progress.copy(), cost.copy()
+
+    def _any(self, rows: BoolArray) -> BoolArray:
+        """(G,) bool: the volumes of these instances (N,)."""
+        return np.asarray(rows.reshape(self._shape).any(axis=1))
+
+    def _totals(self) -> FloatArray:
+        """(2, G) float64: progress, and cost of the shadow."""
+        assert self._builtin is not None
+        return np.stack([total.reshape(self._shape).sum(axis=1) for total in (self._progress, self._builtin)])
+
+    def _charge(self, excess: FloatArray) -> None:
+        """Charge operations (G, D) whose cost is known only now."""
+        self.budget.spend(np.nan_to_num(excess).sum(axis=1))
+        self._dearest = np.fmax(self._dearest, excess.max(axis=1))
+
+    def _price(self, decision: Array) -> FloatArray:
+        """(N,) float64: what the operations will cost beyond the built-in algorithm for the same benefit."""
+        if self._forecasts is None:
+            return np.repeat(self._dearest, self._shape[1])
+        cost, benefit = self._forecasts.forecast(decision)
+        return np.asarray(cost - np.repeat(np.nan_to_num(self._known_rate()), self._shape[1]) * benefit)
+
+    def _known_rate(self) -> FloatArray:
+        """(G,) float64: the built-in algorithm's cost per progress; NaN while unknown."""
+        return self._rate if self._builtin is not None else self._comparison.rate
+
+    def _raise_alarm(self, volumes: BoolArray, cause: Cause) -> None:
+        """Put the volumes (G,) into emergency; an agent that was trusted has to earn it anew, if it is to blame."""
+        volumes = volumes & (self._mode != Mode.EMERGENCY)
+        if not volumes.any():
+            return
+        if cause is not Cause.CRITICAL:
+            self._lose_trust(volumes & (self._mode > Mode.LEARNING))
+        self._change(volumes, Mode.EMERGENCY)
+        self._stopped |= volumes
+        self.cause[volumes] = cause
+        self.emergencies[cause, volumes] += 1
+
+    def _leave_emergency(self, ended: BoolArray) -> None:
+        """Go back to learning where the cause has been away for the hold time."""
+        cause = self.cause
+        unhealthy = self._any(~self.health.alive)
+        critical = self._any(self._subsystem.critical())
+        there = (
+            ((cause == Cause.UNHEALTHY) & unhealthy)
+            | ((cause == Cause.CRITICAL) & critical)
+            | ((cause == Cause.BUDGET) & ~self.budget.clear())
+        )
+        emergency = self._mode == Mode.EMERGENCY
+        self._units_in_mode[emergency & there] = 0
+        leaving = ended & emergency & ~there & (self._units_in_mode > HOLD)
+        if leaving.any():
+            self._change(leaving, Mode.LEARNING)
+            self.health.forgive(np.repeat(leaving, self._shape[1]))
+
+    def _degrade(self, ended: BoolArray) -> None:
+        """End trust where there is evidence that the agent is worse."""
+        worse = ended & (self._mode > Mode.LEARNING) & (self._worse.log_evidence() >= np.log(DEGRADED_AT))
+        if worse.any():
+            self._lose_trust(worse)
+            self._change(worse, Mode.LEARNING)
+
+    def _promote(self, ended: BoolArray) -> None:
+        """Trust the agent further where the evidence allows it."""
+        held = ended & (self._units_in_mode >= HOLD)
+        threshold = self._threshold()
+        up = held & (self._mode == Mode.COLLABORATION) & (self._better.log_evidence() >= threshold)
+        if up.any():
+            self._change(up, Mode.RECOMMENDATION)
+        up = held & (self._mode == Mode.LEARNING) & (self._not_worse.log_evidence() >= threshold)
+        if up.any():
+            self._change(up, Mode.COLLABORATION)
+
+    def _threshold(self) -> FloatArray:
+        """(G,) float64: log evidence that a promotion takes."""
+        return np.asarray(np.log((self._attempt + 1.0) * (self._attempt + 2.0) / self._options.alpha))
+
+    def _lose_trust(self, volumes: BoolArray) -> None:
+        """Drop the evidence of the volumes (G,), and take the error rate kept for the next attempt."""
+        self._attempt[volumes] += 1
+        self._restart_tests(volumes)
+
+    def _restart_tests(self, volumes: BoolArray) -> None:
+        for test in (self._not_worse, self._better, self._worse):
+            test.restart(volumes)
+
+    def _change(self, volumes: BoolArray, mode: Mode) -> None:
+        """Put the volumes (G,) into a mode."""
+        self._mode[volumes] = mode
+        self._units_in_mode[volumes] = 0
+        self.cause[volumes] = Cause.NONE
+
+
+def domain_shares(share: FloatArray, domains: int) -> FloatArray:
+    """Shares of the agent that leave at least four domains on each side, or else a domain to probe.
+
+    Args:
+        share: (M,) float64, wanted in each `Mode`.
+        domains: D.
+
+    Returns:
+        (M,) float64, multiples of 1 / D.
+    """
+    least, most = LEAST_COMPARED, domains - LEAST_COMPARED
+    count = np.clip(np.rint(share * domains), least, most)
+    count[Mode.EMERGENCY] = 0
+    # One of the domains that may be drawn stays with the built-in algorithm, so that there is a draw to bet on.
+    count[Mode.RECOMMENDATION] = min(
+        np.rint(share[Mode.RECOMMENDATION] * domains), domains - unheld_domains(domains) - 1
+    )
+    return np.asarray(count / domains)

@@ -1,0 +1,78 @@
+"""How much the agent may cost beyond the built-in algorithm: a budget that is checked before each operation runs.
+
+As in conservative bandits (Wu, Shariff, Lattimore and Szepesvari 2016), total cost must never exceed (1 + tolerance)
+times what the built-in algorithm would have cost. The budget starts at zero and grows with the built-in algorithm's
+cost; what the agent costs beyond it is spent. What the agent saves pays for what it costs later only as far as it has
+overspent
+before: savings are not saved up, or an agent that was good for long could do harm for long.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kml_envs.proxy.specs import BoolArray, FloatArray
+
+KEPT = 0.25
+"""Part of the allowance that no operation may use: what past operations have spoiled shows in later costs too."""
+
+CLEAR = 0.9
+"""A budget that was spent is clear again once no more than this part of what operations may use is spent."""
+
+
+class LossBudget:
+    """The budgets of G volumes.
+
+    Attributes:
+        builtin: (G,) float64, cost of the built-in algorithm so far.
+        spent: (G,) float64, cost of the agent beyond it.
+    """
+
+    def __init__(self, volumes: int, tolerance: float) -> None:
+        """Begin with nothing.
+
+        Args:
+            volumes: G.
+            tolerance: Allowed excess as a share of the built-in algorithm's cost.
+        """
+        self.builtin: FloatArray = np.zeros(volumes)
+        self.spent: FloatArray = np.zeros(volumes)
+        self._tolerance = tolerance
+
+    def grow(self, builtin: FloatArray) -> None:
+        """The built-in algorithm has cost, or would have cost, this much more (G,)."""
+        self.builtin += builtin
+
+    def spend(self, excess: FloatArray) -> None:
+        """The agent has cost this much (G,) more than the built-in algorithm; less where it is negative."""
+        self.spent = np.maximum(self.spent + excess, 0.0)
+
+    def allowance(self) -> FloatArray:
+        """(G,) float64: what operations may spend in all."""
+        return (1.0 - KEPT) * self._tolerance * self.builtin
+
+    def holds(self, price: FloatArray) -> BoolArray:
+        """Whether the budget holds operations before they run.
+
+        Args:
+            price: (G, D) float64, what each domain's operation may cost beyond the built-in algorithm; 0: nothing.
+
+        Returns:
+            (G, D) bool; of several operations of a volume, the later ones must leave room for those before them.
+        """
+        total = self.spent[:, None] + np.maximum(price, 0.0).cumsum(axis=1)
+        return np.asarray(total <= self.allowance()[:, None])
+
+    def exhausted(self) -> BoolArray:
+        """(G,) bool: more than half of the allowance is spent. An operation refused then is no beginner's bad luck."""
+        return np.asarray(self.spent > 0.5 * self.allowance())
+
+    def clear(self) -> BoolArray:
+        """(G,) bool: there is room again."""
+        allowance = self.allowance()
+        return np.asarray((self.spent <= CLEAR * allowance) & (allowance > 0.0))
+
+    def restart(self, rows: BoolArray) -> None:
+        """Begin with nothing in the rows (G,)."""
+        self.builtin[rows] = 0.0
+        self.spent[rows] = 0.0

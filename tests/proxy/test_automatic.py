@@ -1,0 +1,138 @@
+"""Mode `auto`: who is trusted, who loses trust, and what that may cost."""
+
+import numpy as np
+import pytest
+
+from kml_envs.errors import UserError
+from kml_envs.proxy import Mode
+from kml_envs.proxy.automatic import domain_shares
+from kml_envs.proxy.modes import PROBE_SHARE, SHARES
+
+AUTO = {"mode": "auto", "window": 200, "episode_progress": 40_000, "efficiency": "none"}
+
+
+def play(proxy, choose, until=None):
+    """Run to the end, or to a progress; returns the modes that were seen, in order."""
+    seen = [int(proxy.controller.mode()[0])]
+    while not proxy.finished.all():
+        progress = proxy.subsystem.progress()
+        if until is not None and progress.min() >= until:
+            break
+        proxy.observe()
+        feedback = proxy.decide(np.array([choose(int(done)) for done in progress]))
+        if feedback.mode[0] != seen[-1]:
+            seen.append(int(feedback.mode[0]))
+    return seen
+
+
+@pytest.fixture
+def noisy_ledger(ledger):
+    """A ledger whose costs vary by some percent, and that knows what a decision will cost."""
+
+    class Noisy(ledger):
+        def reset(self, seed):
+            super().reset(seed)
+            self.random = np.random.default_rng(seed)
+
+        def execute(self, decision):
+            super().execute(decision)
+            self.paid += self.random.normal(0.0, 0.1)
+
+    return Noisy
+
+
+def test_an_agent_that_is_better_is_trusted(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(4, noisy_ledger, **AUTO)
+    assert proxy.controller.mode().tolist() == [Mode.LEARNING] * 4
+    play(proxy, lambda done: 1)
+    assert proxy.controller.mode().tolist() == [Mode.RECOMMENDATION] * 4
+    assert proxy.table()["degradations"].tolist() == [0] * 4
+    assert (proxy.table()["saved_by_agent"] != 0).all()
+
+
+def test_an_agent_that_is_worse_is_not(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(4, noisy_ledger, **AUTO)
+    seen = play(proxy, lambda done: 3)
+    assert set(seen) <= {Mode.LEARNING, Mode.EMERGENCY}
+    assert (proxy.controller.mode() <= Mode.LEARNING).all()
+
+
+def test_the_builtin_algorithm_itself_may_collaborate_but_is_not_better(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(8, noisy_ledger, **AUTO)
+    play(proxy, lambda done: 2)
+    modes = proxy.controller.mode()
+    assert (modes == Mode.COLLABORATION).sum() >= 6 and (modes < Mode.RECOMMENDATION).all()
+
+
+@pytest.mark.parametrize("efficiency", ["shadow", "none"])
+def test_the_loss_budget_holds(start_proxy, noisy_ledger, efficiency):
+    proxy, members = start_proxy(4, noisy_ledger, **AUTO | {"efficiency": efficiency})
+    play(proxy, lambda done: 3)
+    paid, builtin = np.array([member.paid for member in members]), 2.0 * 40_000 / 10
+    assert (paid <= (1.0 + 0.03) * builtin + 10).all()
+
+
+def test_an_agent_that_turns_harmful_loses_trust_and_can_earn_it_again(start_proxy, noisy_ledger):
+    proxy, members = start_proxy(1, noisy_ledger, **AUTO | {"episode_progress": 80_000})
+    before = play(proxy, lambda done: 1, until=20_000)
+    assert before[-1] == Mode.RECOMMENDATION
+    turned = play(proxy, lambda done: 3, until=25_000)
+    assert turned[-1] <= Mode.LEARNING
+    spent = members[0].paid
+    assert play(proxy, lambda done: 1)[-1] == Mode.RECOMMENDATION
+    assert proxy.table()["degradations"].tolist() == [1]
+    assert spent <= 1.03 * 2.0 * 25_000 / 10
+
+
+def test_an_unhealthy_agent_is_in_emergency_until_it_is_healthy(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(1, noisy_ledger, **AUTO)
+    while proxy.table()["emergencies_unhealthy"][0] < 2:  # the proxy runs on until it asks the agent again
+        proxy.observe()
+        assert not proxy.decide(["garbage"]).acted_by_agent.any()
+    proxy.observe()
+    assert play(proxy, lambda done: 1)[-1] == Mode.RECOMMENDATION
+    assert proxy.table()["emergencies_unhealthy"].tolist() == [2]
+
+
+def test_an_agent_without_heartbeat_is_not_asked(start_proxy, noisy_ledger):
+    proxy, members = start_proxy(1, noisy_ledger, **AUTO)
+    proxy.controller.health.alive[:] = False
+    while not proxy.finished.all():
+        proxy.observe()
+        assert not proxy.decide(np.array([1])).acted_by_agent.any()
+    assert proxy.controller.mode().tolist() == [Mode.EMERGENCY]
+    assert {decision for _, decision in members[0].decisions} == {2}
+
+
+def test_evidence_outlives_an_episode_and_is_forgotten_on_request(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(1, noisy_ledger, **AUTO)
+    play(proxy, lambda done: 1)
+    row, seed = np.array([True]), np.array([7], dtype=np.uint64)
+    proxy.reset(row, seed)
+    assert proxy.controller.mode().tolist() == [Mode.RECOMMENDATION]
+    proxy.reset(row, seed, forget=True)
+    assert proxy.controller.mode().tolist() == [Mode.LEARNING]
+    assert proxy.table()["evidence_better"][0] < proxy.table()["evidence_needed"][0]
+
+
+def test_domains_are_compared_with_each_other(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(16, noisy_ledger, **AUTO | {"domains": 8, "episode_progress": 4000})
+    play(proxy, lambda done: 1)
+    assert proxy.controller.mode().tolist() == [Mode.RECOMMENDATION] * 16
+    acted = proxy.table()["agent_operations"].reshape(2, 8)
+    assert (acted[:, 0] == 0).all() and (acted[:, 1:] > 0).all()
+
+
+def test_shares_in_space_leave_four_domains_a_side():
+    wanted = np.array([SHARES[mode] for mode in Mode])
+    wanted[Mode.RECOMMENDATION] -= PROBE_SHARE
+    assert (8 * domain_shares(wanted, 8)).tolist() == [0, 4, 4, 6]
+    assert (32 * domain_shares(wanted, 32)).tolist() == [0, 4, 16, 29]
+
+
+@pytest.mark.parametrize(
+    "options", [{"domains": 4}, {"domains": 12}, {"share": 1.0}, {"probes": True}, {"window": 30_000}, {"alpha": 1.0}]
+)
+def test_settings_that_make_no_sense_are_refused(start_proxy, ledger, options):
+    with pytest.raises(UserError):
+        start_proxy(8, ledger, **AUTO | options)
