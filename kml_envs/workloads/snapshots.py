@@ -1,0 +1,87 @@
+"""What a monitor found: snapshots of regions, shared by the simulator, the sysfs back end and damo's records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SKIPPED_SNAPSHOTS = 20
+"""Snapshots left out at the start of a working set estimate: the regions have to find their places first."""
+
+_IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RecordedSnapshot:
+    """The regions of one target at the end of one aggregation, in order of their addresses.
+
+    Attributes:
+        start_ns: Beginning of what the snapshot is about.
+        end_ns: When it was taken.
+        start: (R,) int64, first byte of each region.
+        end: (R,) int64, byte behind each region.
+        nr_accesses: (R,) int64, samples in which the region was found accessed.
+        age: (R,) int64, aggregations for which that has not changed much; -1 where it is not known.
+    """
+
+    start_ns: int
+    end_ns: int
+    start: _IntArray
+    end: _IntArray
+    nr_accesses: _IntArray
+    age: _IntArray
+
+
+@dataclass(frozen=True)
+class SnapshotRecord:
+    """The snapshots of one target, in order of time.
+
+    Attributes:
+        snapshots: The snapshots.
+        sample_us: Sampling interval, 0 where it is not known.
+        aggr_us: Aggregation interval, 0 where it is not known.
+        update_us: Interval of the operations set's updates, 0 where it is not known.
+        target: Number of the target, as the recorder calls it.
+        kdamond: Index of the kdamond.
+        context: Index of its context.
+        scheme: Index of the scheme whose tried regions these are, -1: of none.
+    """
+
+    snapshots: tuple[RecordedSnapshot, ...]
+    sample_us: int = 0
+    aggr_us: int = 0
+    update_us: int = 0
+    target: int = 0
+    kdamond: int = 0
+    context: int = 0
+    scheme: int = -1
+
+
+def working_set_sizes(
+    snapshots: Sequence[RecordedSnapshot], *, least_accesses: int = 1, skip: int = SKIPPED_SNAPSHOTS
+) -> _IntArray:
+    """Bytes of the regions found accessed, as `damo report wss` counts them.
+
+    Args:
+        snapshots: The snapshots of a target.
+        least_accesses: Samples from which a region counts.
+        skip: Snapshots to leave out at the start.
+
+    Returns:
+        (S,) int64, one size for each of the other snapshots, in their order.
+    """
+    sizes = [
+        int((snapshot.end - snapshot.start)[snapshot.nr_accesses >= least_accesses].sum())
+        for snapshot in snapshots[skip:]
+    ]
+    return np.array(sizes, np.int64)
+
+
+def percentile(values: _IntArray, percent: float) -> int:
+    """The value of (n,) values at a percentile, by damo's rule: of the sorted ones number int(percent / 100 * n)."""
+    if not values.size:
+        raise ValueError("the percentile of nothing")
+    return int(np.sort(values)[min(int(percent / 100 * values.size), values.size - 1)])
