@@ -1,8 +1,8 @@
 """Recorded memory accesses as access patterns: damo's records, and traces of single accesses.
 
 A page's touches in a phase of the pattern are as frequent as the recording says that it was found touched, by the rule
-of `access.py`: found in a share p of the samples of length T, its rate is -log(1 - p) / T. A page that was touched in
-every sample is taken to have been missed by half a one: beyond that, the recording does not say how often.
+of `access.py`: found in a share p of the samples of length T, its rate is -log(1 - p) / T. Of a page found in every
+sample a record does not say more: it is taken to have been missed by half a one. A trace does: it counts the visits.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def visit_table(
     counts = list(itertools.islice(_phase_counts(visits, sample_us, phase_us), _MOST_PHASES + 1))
     if not counts:
         raise UserError(f"{name}: there is no access in it")
-    pages = np.unique(np.concatenate([page for page, _ in counts]))
+    pages = np.unique(np.concatenate([page for page, _, _ in counts]))
     if len(counts) > _MOST_PHASES:
         raise UserError(f"{name}: more than {_MOST_PHASES} phases of {phase_us} us: choose longer ones")
     if pages.size > _MOST_PAGES:
@@ -173,10 +173,13 @@ def visit_table(
     samples = phase_us // sample_us
     edges = np.append(np.arange(0, pages.size, extent_pages), pages.size)
     phases = []
-    for page, touched in counts:
+    for page, touched, visited in counts:
         extent = np.searchsorted(pages, page) // extent_pages
         share = np.bincount(extent, touched, edges.size - 1) / (np.diff(edges) * samples)
-        phases.append((phase_us, _joined(edges[:-1], edges[1:], rate_of_share(share, samples, sample_us * 1e-6))))
+        rate = rate_of_share(share, samples, sample_us * 1e-6)
+        visit_rate = np.bincount(extent, visited, edges.size - 1) / np.diff(edges) / (phase_us * 1e-6)
+        rate = np.where(share > 1.0 - 0.5 / samples, np.maximum(rate, visit_rate), rate)
+        phases.append((phase_us, _joined(edges[:-1], edges[1:], rate)))
     return build_table(name, phases, pages.size * PAGE_BYTES)
 
 
@@ -251,29 +254,38 @@ def _joined(start: _IntArray, end: _IntArray, rate: _FloatArray) -> list[tuple[i
     return [(low, high, value, 0.0) for low, high, value in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _phase_counts(visits: Iterable[PageVisits], sample_us: int, phase_us: int) -> Iterator[tuple[_IntArray, _IntArray]]:
-    """For each phase in turn, the pages touched in it, and in how many of its samples."""
+def _phase_counts(
+    visits: Iterable[PageVisits], sample_us: int, phase_us: int
+) -> Iterator[tuple[_IntArray, _IntArray, _IntArray]]:
+    """For each phase in turn, the pages touched in it, in how many of its samples, and how often they were visited."""
     start_us: int | None = None
-    phase, kept = 0, [np.empty((2, 0), np.int64)]
+    phase, kept = 0, [np.empty((3, 0), np.int64)]
     for chunk in visits:
         if start_us is None:
             start_us = int(chunk.time[0])
         sample = (chunk.time - start_us) // sample_us
         of_phase = sample // (phase_us // sample_us)
+        counted = _summed(np.stack([chunk.page, sample, np.ones_like(sample)]))
+        counted_phase = counted[1] // (phase_us // sample_us)
         while of_phase[-1] > phase:
-            inside = of_phase == phase
-            yield _touched_samples([*kept, np.stack([chunk.page[inside], sample[inside]])])
+            yield _by_page([*kept, counted[:, counted_phase == phase]])
             phase, kept = phase + 1, []
-        rest = of_phase == phase
-        kept.append(np.unique(np.stack([chunk.page[rest], sample[rest]]), axis=1))
+        kept.append(counted[:, counted_phase == phase])
     if start_us is not None:
-        yield _touched_samples(kept)
+        yield _by_page(kept)
 
 
-def _touched_samples(pairs: Sequence[_IntArray]) -> tuple[_IntArray, _IntArray]:
-    page, sample = np.concatenate([*pairs, np.empty((2, 0), np.int64)], axis=1)
-    order = np.lexsort((sample, page))
-    page, sample = page[order], sample[order]
+def _by_page(triples: Sequence[_IntArray]) -> tuple[_IntArray, _IntArray, _IntArray]:
+    page, _, visited = _summed(np.concatenate([*triples, np.empty((3, 0), np.int64)], axis=1))
+    found, first, samples = np.unique(page, return_index=True, return_counts=True)
+    return found, samples, np.add.reduceat(visited, first) if found.size else visited
+
+
+def _summed(triples: _IntArray) -> _IntArray:
+    """Of rows page, sample, visits (3, N): one column for each page and sample, in their order."""
+    order = np.lexsort((triples[1], triples[0]))
+    page, sample, visited = triples[:, order]
     fresh = (np.diff(page, prepend=-1) != 0) | (np.diff(sample, prepend=-1) != 0)
-    found, counts = np.unique(page[fresh], return_counts=True)
-    return found, counts
+    first = np.flatnonzero(fresh)
+    total = np.add.reduceat(visited, first) if first.size else visited
+    return np.stack([page[fresh], sample[fresh], total])

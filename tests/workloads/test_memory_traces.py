@@ -102,6 +102,12 @@ def test_a_page_touched_in_every_sample_has_a_finite_rate():
     assert rate_of_share(np.array([0.0, 1.0]), 20, 0.005) == pytest.approx([0.0, np.log(40) / 0.005])
 
 
+def test_visits_tell_how_often_a_page_is_touched_that_is_in_every_sample():
+    time = np.repeat(np.arange(0, 100_000, 100), 2)
+    table = visit_table([PageVisits(time, np.tile([1, 2], 1000))], "t", sample_us=10_000, phase_us=100_000)
+    assert table.rate == pytest.approx([1000 / 0.1])
+
+
 def test_pauses_are_phases_without_touches():
     visits = [PageVisits(np.array([0, 350_000]), np.array([3, 3]))]
     table = visit_table(visits, "t", sample_us=10_000, phase_us=100_000)
