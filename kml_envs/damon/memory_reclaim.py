@@ -15,6 +15,7 @@ from kml_envs.damon.memory_state import extents_of
 
 _CLASSES = 32
 _YOUNGEST_S = 2.0**-10  # upper end of the youngest class
+_NOTHING = 1e-6  # pages: what rounding leaves
 _RECLAIM_US = 1.0  # beside the writing: unmapping, lists
 
 
@@ -68,7 +69,7 @@ def reclaim(memory: Record, wanted: float) -> float:
         room = max(0.0, memory.swap_pages - memory.swapped)
         if by_class[age] <= 0.0:
             continue
-        if remaining <= 0.0 or room <= 0.0:
+        if remaining <= _NOTHING or room <= _NOTHING:
             break
         part = min(1.0, min(remaining, room) / by_class[age])
         for index in range(memory.extent_count):
