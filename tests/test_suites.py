@@ -10,11 +10,13 @@ import pytest
 from kml_envs.errors import UserError
 from kml_envs.suites import make_workload, make_workloads, suites, workload_names
 
+SPLITS = ("train", "validation", "held-out")
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "workloads.md"
 
 
-def test_splits_are_disjoint_and_not_empty():
-    splits = [set(suites()[name]) for name in ("train", "validation", "held-out")]
+@pytest.mark.parametrize("kind", ["", "paced-"])
+def test_splits_are_disjoint_and_not_empty(kind):
+    splits = [{name.partition("@")[0] for name in suites()[kind + split]} for split in SPLITS]
     assert all(splits)
     assert not splits[0] & splits[1]
     assert not splits[0] & splits[2]
@@ -24,7 +26,7 @@ def test_splits_are_disjoint_and_not_empty():
 def test_every_workload_can_be_made_and_drawn_from():
     from kml_envs.workloads.source import bind_workloads, materialize, start_source
 
-    names = [name for split in ("train", "validation", "held-out") for name in suites()[split]]
+    names = [name for kind in ("", "paced-") for split in SPLITS for name in suites()[kind + split]]
     workloads = make_workloads(names)
     assert [workload.name for workload in workloads] == names
     table = bind_workloads(workloads, 1000)
@@ -41,7 +43,21 @@ def test_names_expand_without_repeats():
     assert len(names) == len(set(names)) == len(suites()["synthetic-held-out"])
 
 
-@pytest.mark.parametrize("name", ["unifrom", "zipf-x", "hot-cold-2-0.1", "trace:/nowhere", "zipf-0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unifrom",
+        "zipf-x",
+        "hot-cold-2-0.1",
+        "trace:/nowhere",
+        "zipf-0",
+        "uniform@bursts-10",
+        "uniform@bursts-0-1-1",
+        "uniform@slowed-2",
+        "maildir@bursts-10-10-10",
+        "uniform@sometimes",
+    ],
+)
 def test_unknown_workloads_are_told_in_one_line(name):
     with pytest.raises(UserError) as caught:
         make_workload(name)

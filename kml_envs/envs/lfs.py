@@ -1,4 +1,4 @@
-"""What both environments of the log-structured file system share: arguments, constructors, drawing, reset options."""
+"""What the environments of the log-structured file system share: arguments, constructors, drawing, reset options."""
 
 from __future__ import annotations
 
@@ -70,15 +70,24 @@ class LfsArguments:
         Raises:
             UserError: A name is not known, or sizes do not fit together.
         """
-        if self.builtin not in BUILTIN_POLICIES:
-            raise unknown_name("built-in algorithm", self.builtin, BUILTIN_POLICIES)
+        policy = self.cleaning_policy()
         if placement not in PLACEMENTS:
             raise unknown_name("placement", placement, PLACEMENTS)
         return LfsConfig(
             Geometry(self.segments, self.blocks_per_segment, self.segments_per_section, self.utilisation),
             PlacementConfig(PLACEMENTS[placement], age_thresholds=tuple(self.age_thresholds)),
-            CleaningConfig(policy=BUILTIN_POLICIES[self.builtin], trigger_sections=self.trigger_sections),
+            CleaningConfig(policy=policy, trigger_sections=self.trigger_sections),
         )
+
+    def cleaning_policy(self) -> CleaningPolicy:
+        """The policy by which the built-in algorithm chooses victims, when a write waits for it.
+
+        Raises:
+            UserError: There is no such built-in algorithm.
+        """
+        if self.builtin not in BUILTIN_POLICIES:
+            raise unknown_name("built-in algorithm", self.builtin, BUILTIN_POLICIES)
+        return BUILTIN_POLICIES[self.builtin]
 
     def warm(self, config: LfsConfig) -> WarmVolumes:
         """Make the place where episodes begin.
@@ -112,7 +121,7 @@ class LfsArguments:
 
 
 class LfsRendering(Rendering):
-    """Drawing and reset options that both file-system environments share."""
+    """Drawing and reset options that the file-system environments share."""
 
     def _render_rgb(self, row: int) -> NDArray[np.uint8]:
         return rendering.draw_segments(self._volumes(), row)

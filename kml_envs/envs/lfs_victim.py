@@ -16,8 +16,7 @@ from kml_envs.lfs.observation import CANDIDATES
 from kml_envs.lfs.victim import VictimVolumes
 from kml_envs.proxy import Bounds, Choice, ProxyOptions, Snapshot, Verdict
 
-# By code of lfs.victim.check_victim.
-_VERDICTS = np.array(
+VERDICTS = np.array(
     [
         Verdict.ACCEPTED,
         Verdict.SEGMENT_FREE,
@@ -29,6 +28,7 @@ _VERDICTS = np.array(
     ],
     np.int8,
 )
+"""By code of `lfs.victim.check_victim`."""
 
 
 class LfsVictimSubsystem(VictimVolumes):
@@ -44,7 +44,7 @@ class LfsVictimSubsystem(VictimVolumes):
     def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
         """(N,) int8 `Verdict` of the chosen candidates."""
         codes = self.check_codes(recommendation)
-        return _VERDICTS[codes] if np.count_nonzero(codes) else codes
+        return VERDICTS[codes] if np.count_nonzero(codes) else codes
 
     def shadow(self) -> LfsVictimSubsystem:
         """The same episodes under the built-in algorithm."""

@@ -19,6 +19,7 @@ from kml_envs.lfs.state import (
     slots_per_section,
     valid_map,
 )
+from kml_envs.lfs.timeline import NONE
 
 
 @compiled
@@ -38,7 +39,6 @@ def clean(volume: Record, victim: int) -> bool:
     Returns:
         Whether there was a victim.
     """
-    settings = volume.settings
     volume.pending = 0
     volume.victim = victim
     if victim < 0:
@@ -46,25 +46,100 @@ def clean(volume: Record, victim: int) -> bool:
     slots = slots_per_section(volume)
     head = segments(volume)[victim * segments_per_section(volume)]
     valid = np.int64(head.section_valid)
-    leave_index(volume, victim)
-    head.state = SegmentState.CLEANING
-    if settings.placement == Placement.SEPBIT:
-        note_collected(volume, head.log, volume.user_writes - head.opened_at)
+    _begin(volume, victim)
     _relocate(volume, victim * slots, (victim + 1) * slots, np.int64(head.log))
-    volume.moved += valid
-    volume.written_slots += valid
-    volume.cleanings += 1
     volume.f2fs.freed += 1
     for segment in range(victim * segments_per_section(volume), (victim + 1) * segments_per_section(volume)):
         note_checkpointed(volume, segment)
         segments(volume)[segment].valid = 0
     head.section_valid = 0
-    release(volume, victim)
-    spent = valid * (settings.read_ns + settings.write_ns) + settings.erase_ns
-    volume.cleaning_ns += spent
-    volume.cleaning_until_ns = max(volume.busy_until_ns, volume.source.arrival_ns) + spent
-    volume.busy_until_ns = volume.cleaning_until_ns
+    _account(volume, valid, volume.source.arrival_ns)
+    _finish(volume, victim)
     return True
+
+
+@compiled
+def clean_partly(volume: Record, victim: int, quota: int, begin_ns: int) -> None:
+    """Relocate some valid blocks of a section, and free it when none is left.
+
+    The section stays in state CLEANING in between; the user may overwrite blocks of it meanwhile.
+
+    Args:
+        volume: The VOLUME record.
+        victim: A sealed section, or `timeline.victim`, the one that has been cleaned in part: it goes first.
+        quota: Most blocks to move.
+        begin_ns: When the operation begins, if the device is free.
+    """
+    timeline = volume.timeline
+    slots, per_segment = slots_per_section(volume), np.int64(1) << block_shift(volume)
+    head = segments(volume)[victim * segments_per_section(volume)]
+    volume.victim = victim
+    if timeline.victim != victim:
+        _begin(volume, victim)
+        timeline.victim = victim
+        timeline.cursor = victim * slots
+    moved = np.int64(0)
+    while head.section_valid > 0 and moved < quota:
+        number = np.int64(timeline.cursor) >> block_shift(volume)
+        end, taken = _next_live(volume, np.int64(timeline.cursor), (number + 1) * per_segment, quota - moved)
+        segment = segments(volume)[number]
+        note_checkpointed(volume, number)
+        _relocate(volume, np.int64(timeline.cursor), end, np.int64(head.log))
+        segment.valid -= taken
+        head.section_valid -= taken
+        moved += taken
+        timeline.cursor = end
+    _account(volume, moved, begin_ns)
+    finish_if_empty(volume)
+
+
+@compiled
+def finish_if_empty(volume: Record) -> None:
+    """Free the section that has been cleaned in part, if there is one and no block in it is valid any more."""
+    timeline = volume.timeline
+    if timeline.victim >= 0:
+        if segments(volume)[timeline.victim * segments_per_section(volume)].section_valid == 0:
+            _finish(volume, timeline.victim)
+            timeline.victim = NONE
+
+
+@compiled
+def _begin(volume: Record, victim: int) -> None:
+    head = segments(volume)[victim * segments_per_section(volume)]
+    leave_index(volume, victim)
+    head.state = SegmentState.CLEANING
+    if volume.settings.placement == Placement.SEPBIT:
+        note_collected(volume, head.log, volume.user_writes - head.opened_at)
+
+
+@compiled
+def _finish(volume: Record, victim: int) -> None:
+    volume.cleanings += 1
+    release(volume, victim)
+    volume.cleaning_ns += volume.settings.erase_ns
+    volume.cleaning_until_ns += volume.settings.erase_ns
+    volume.busy_until_ns = max(volume.busy_until_ns, volume.cleaning_until_ns)
+
+
+@compiled
+def _account(volume: Record, moved: int, begin_ns: int) -> None:
+    settings = volume.settings
+    volume.moved += moved
+    volume.written_slots += moved
+    spent = moved * (settings.read_ns + settings.write_ns)
+    volume.cleaning_ns += spent
+    volume.cleaning_until_ns = max(volume.busy_until_ns, begin_ns) + spent
+    volume.busy_until_ns = volume.cleaning_until_ns
+
+
+@compiled
+def _next_live(volume: Record, begin: int, end: int, most: int) -> tuple[int, int]:
+    # The slot behind at most so many live blocks of the slots begin..end - 1, and how many they are.
+    slot, found = begin, np.int64(0)
+    while slot < end and found < most:
+        found += np.int64((valid_map(volume)[slot >> 6] >> np.uint64(slot & 63)) & np.uint64(1))
+        slot += 1
+    return slot, found
 
 
 @compiled

@@ -295,6 +295,33 @@ class CleanerdConfig:
     urgent_min_reclaimable: float = 0.01
 
 
+class Background(enum.IntEnum):
+    """Which built-in algorithm cleans in the background of an open-loop volume; see background.py."""
+
+    NONE = 0  # foreground cleaning only
+    F2FS = 1  # the background thread with its sleep times and its idle test
+    CLEANERD = 2  # NILFS2's cleaner daemon
+    LOAD_GATE = 3  # SSDFS's gate by pending requests
+
+
+@dataclass(frozen=True)
+class OpenLoopConfig:
+    """Cleaning in time on a volume whose writes arrive by themselves; used by `open_loop.py`.
+
+    Attributes:
+        background: The built-in algorithm of background cleaning; foreground cleaning is greedy.
+        first_wake_s: Quiet time after the last write at which an agent is asked for the first time, in seconds; it
+            is asked again whenever four times that has passed, and after each of its operations.
+        gate_interval_s: LOAD_GATE: seconds between two looks at the load.
+        latency_limit_s: Latency above which a user write counts as slow, in seconds.
+    """
+
+    background: Background = Background.NONE
+    first_wake_s: float = 0.01
+    gate_interval_s: float = 1.0
+    latency_limit_s: float = 0.01
+
+
 @dataclass(frozen=True)
 class LatencyProfile:
     """Device time of one block, in nanoseconds.
@@ -324,6 +351,7 @@ class LfsConfig:
     latency: LatencyProfile = field(default_factory=LatencyProfile)
     f2fs: F2fsConfig = field(default_factory=F2fsConfig)
     cleanerd: CleanerdConfig = field(default_factory=CleanerdConfig)
+    open_loop: OpenLoopConfig = field(default_factory=OpenLoopConfig)
 
     def __post_init__(self) -> None:
         """Check that live blocks, open logs and the cleaning trigger fit into the main area, and each other.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, array_of, compiled
-from kml_envs.lfs.config import CleaningPolicy, GcMode, LfsConfig, Trigger
+from kml_envs.lfs.config import Background, CleaningPolicy, GcMode, LfsConfig, Trigger
 
 NEVER = np.iinfo(np.int64).max
 LIMIT_INVALID = 40  # percent of the user's blocks (LIMIT_INVALID_BLOCK)
@@ -80,7 +80,8 @@ def f2fs_record(config: LfsConfig) -> np.ndarray[tuple[int, ...], np.dtype[np.vo
         "sleep_ns": round(settings.min_sleep_s * 1e9),
         "wake_ns": NEVER,
     }
-    if config.cleaning.trigger is Trigger.F2FS and settings.background_thread:
+    thread_runs = config.cleaning.trigger is Trigger.F2FS and settings.background_thread
+    if thread_runs or config.open_loop.background is Background.F2FS:
         values["wake_ns"] = values["min_sleep_ns"]
     for name, value in values.items():
         record[name] = value

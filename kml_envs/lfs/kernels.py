@@ -162,7 +162,7 @@ def _run_f2fs_thread_until(volume: Record, arrival_ns: int) -> None:
     while f2fs.wake_ns <= arrival_ns:
         if volume.settings.age_clock == AgeClock.SECONDS:
             volume.clock = max(volume.clock, f2fs.wake_ns // NANOSECONDS)
-        if _f2fs_thread_cleans(volume):
+        if f2fs_thread_cleans(volume):
             policy = policy_of(f2fs.gc_mode, True, volume.settings.policy == CleaningPolicy.ATGC)
             found = clean(volume, select_victim(volume, policy))
             f2fs.background_cleanings += found
@@ -175,7 +175,7 @@ def _run_f2fs_thread_until(volume: Record, arrival_ns: int) -> None:
 
 
 @compiled
-def _f2fs_thread_cleans(volume: Record) -> bool:
+def f2fs_thread_cleans(volume: Record) -> bool:
     """F2FS's background thread wakes at its wake time and decides whether it cleans; its sleep advances."""
     f2fs = volume.f2fs
     now = f2fs.wake_ns
@@ -213,7 +213,7 @@ def _cleanerd_step(volume: Record) -> None:
     if look(cleanerd, clean_segments):
         now = cleanerd.wake_ns // NANOSECONDS if volume.settings.age_clock == AgeClock.SECONDS else volume.user_writes
         selection = np.empty(step_size(cleanerd, clean_segments), np.int64)
-        taken = _oldest_sections(volume, now, selection)
+        taken = oldest_sections(volume, now, selection)
         failed = selection.size == 0
         live = 0
         for section in selection[:taken]:
@@ -230,7 +230,7 @@ def _cleanerd_step(volume: Record) -> None:
 
 
 @compiled
-def _oldest_sections(volume: Record, now: int, selection: Record) -> int:
+def oldest_sections(volume: Record, now: int, selection: Record) -> int:
     """Select sections by timestamp as NILFS2's cleaner daemon does: oldest first, the lower number on a tie.
 
     Args:

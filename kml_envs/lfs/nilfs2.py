@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.lfs.config import LfsConfig, Trigger
+from kml_envs.lfs.config import Background, LfsConfig, Trigger
 from kml_envs.lfs.f2fs import NEVER
 
 MINIMUM_RESERVED = 8  # segments (NILFS_MIN_NRSVSEGS)
@@ -56,7 +56,7 @@ def cleanerd_record(config: LfsConfig) -> NDArray[np.void]:
         "urgent_min_reclaimable": int(slots * settings.urgent_min_reclaimable),
         "wake_ns": round(settings.clean_check_interval_s * 1e9),
     }
-    if config.cleaning.trigger is not Trigger.CLEANERD:
+    if config.cleaning.trigger is not Trigger.CLEANERD and config.open_loop.background is not Background.CLEANERD:
         values["wake_ns"] = NEVER
     record = np.zeros((), CLEANERD)
     for name, value in values.items():

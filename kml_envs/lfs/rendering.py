@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kml_envs.lfs.latency import bucket_edges
 from kml_envs.lfs.state import SegmentState
 
 if TYPE_CHECKING:  # which draws itself with this module
@@ -19,6 +20,8 @@ TEXT_HEIGHT = 14
 # From nothing valid to all valid; dark to light, so that it reads without colour vision too.
 _VALID_COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], np.float64)
 _HOT = np.array((230, 60, 30), np.float64)
+_SHOWN_DECADES = (4.0, 9.0)  # log10 of the latencies shown, in nanoseconds
+_SHARE_DECADES = 5
 _SYMBOLS = {
     SegmentState.FREE: ".",
     SegmentState.CURRENT: ">",
@@ -73,6 +76,31 @@ def describe_segments(subsystem: LfsVolumes, row: int) -> str:
         f"free sections {metrics['free_sections']}  user blocks {metrics['user_blocks']}"
     )
     return "\n".join(lines)
+
+
+def draw_latencies(histogram: NDArray[np.int64], limit_ns: float, width: int) -> NDArray[np.uint8]:
+    """Draw how many writes are slower than a latency, both axes logarithmic; a line marks the limit.
+
+    Args:
+        histogram: (LATENCY_BUCKETS,) int64, writes by latency.
+        limit_ns: The limit, in nanoseconds.
+        width: In pixels.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    picture = np.full((CURVE_HEIGHT, width, 3), 24, np.uint8)
+    shown_ns = 10.0 ** np.linspace(*_SHOWN_DECADES, width)
+    slower = histogram[::-1].cumsum()[::-1]
+    share = slower[np.searchsorted(bucket_edges()[:-1], shown_ns)] / max(int(slower[0]), 1)
+    decades = np.log10(np.maximum(share, 10.0**-_SHARE_DECADES)) / _SHARE_DECADES + 1.0
+    heights = (decades * (CURVE_HEIGHT - TEXT_HEIGHT - 2)).astype(np.int64)
+    rows = np.arange(CURVE_HEIGHT)[:, None]
+    picture[rows >= CURVE_HEIGHT - 1 - heights[None, :]] = (60, 160, 120)
+    picture[:, np.clip(np.searchsorted(shown_ns, limit_ns), 0, width - 1)] = _HOT
+    caption = f"share of writes slower than 10 us to 1 s, down to 1e-{_SHARE_DECADES}; limit {limit_ns / 1e6:.1f} ms"
+    picture[:TEXT_HEIGHT] = _draw_text(caption, width)
+    return picture
 
 
 def _states(subsystem: LfsVolumes, row: int) -> NDArray[np.int8]:

@@ -12,6 +12,7 @@ from kml_envs.compiling import Record, array_of, compiled, constant_of
 from kml_envs.lfs.config import LfsConfig, Placement, Trigger
 from kml_envs.lfs.f2fs import F2FS, NEVER, f2fs_record
 from kml_envs.lfs.nilfs2 import CLEANERD, cleanerd_record
+from kml_envs.lfs.timeline import TIMELINE, timeline_record
 from kml_envs.workloads.source import SOURCE, WorkloadTable, start_source
 
 
@@ -87,6 +88,7 @@ VOLUME = np.dtype(
         ("source", SOURCE),
         ("f2fs", F2FS),
         ("cleanerd", CLEANERD),
+        ("timeline", TIMELINE),
         ("random", np.uint64),  # SplitMix64 state of random victim selection
         # sizes
         ("block_count", np.int64),  # logical blocks
@@ -248,6 +250,7 @@ def allocate(
         "settings": settings_record(config),
         "f2fs": f2fs_record(config),
         "cleanerd": cleanerd_record(config),
+        "timeline": timeline_record(config),
         "block_count": geometry.volume_blocks,
         "node_count": nodes,
         "segment_count": geometry.segments,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kml_envs.lfs.config import LfsConfig
 from kml_envs.lfs.observation import mark_recent
@@ -12,6 +13,8 @@ from kml_envs.lfs.simulator import advance_rows, format_rows
 from kml_envs.lfs.state import LfsState, allocate, copy_row, set_source
 from kml_envs.workloads.source import WorkloadTable, bind_workloads
 from kml_envs.workloads.synthetic import Workload
+
+Advance = Callable[[NDArray[np.void], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]], None]
 
 
 class WarmVolumes:
@@ -24,7 +27,15 @@ class WarmVolumes:
         only: Index of the one workload that episodes are drawn from for now; None: all of them.
     """
 
-    def __init__(self, config: LfsConfig, workloads: Sequence[Workload], *, volumes: float = 4.0, seeds: int = 4):
+    def __init__(
+        self,
+        config: LfsConfig,
+        workloads: Sequence[Workload],
+        *,
+        volumes: float = 4.0,
+        seeds: int = 4,
+        advance: Advance = advance_rows,
+    ) -> None:
         """Prepare to warm up.
 
         Args:
@@ -32,6 +43,7 @@ class WarmVolumes:
             workloads: The workloads.
             volumes: Volumes of user writes after the fill.
             seeds: Different warm volumes per workload.
+            advance: The compiled loop that the volumes run in.
         """
         self.config = config
         self.workloads = tuple(workloads)
@@ -39,6 +51,7 @@ class WarmVolumes:
         self._quarters = round(4 * (1.0 + volumes))
         self.only: int | None = None
         self._seeds = seeds
+        self._advance = advance
         self._kept: dict[tuple[int, int], LfsState] = {}
 
     def restore(self, state: LfsState, row: int, seed: int) -> None:
@@ -64,7 +77,7 @@ class WarmVolumes:
             set_source(state, 0, workload, seed)
             for quarter in range(1, self._quarters + 1):
                 until = quarter * self.config.geometry.volume_blocks // 4
-                advance_rows(state.volumes, only, np.full(1, until), np.zeros(1, np.bool_))
+                self._advance(state.volumes, only, np.full(1, until), np.zeros(1, np.bool_))
                 mark_recent(state.volumes[0])
             state.latencies[:] = 0
             self._kept[workload, seed] = state

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, array_of, compiled
-from kml_envs.workloads.synthetic import Phase, PhaseKind, Workload
+from kml_envs.workloads.synthetic import Bursts, Phase, PhaseKind, Workload
 from kml_envs.workloads.trace import fit_to_volume
 
 PHASE = np.dtype(
@@ -40,7 +40,10 @@ SOURCE = np.dtype(
         ("workload", np.int64),
         ("remaining", np.int64),  # writes left in this phase
         ("position", np.int64),  # sequential and trace phases: writes done
-        ("interval_ns", np.int64),
+        ("interval_ns", np.int64),  # between writes of synthetic phases; 0: closed loop, negative: bursts
+        ("burst_end", np.float64),  # probability that a write is the last of its burst
+        ("burst_interval_ns", np.float64),  # mean time between two writes of a burst
+        ("shortest_gap_ns", np.float64),  # between two bursts
         ("arrival_ns", np.int64),  # of the write drawn last; negative: closed loop
         ("loop_offset_ns", np.int64),  # added to trace times after each loop
         ("volume_blocks", np.int64),
@@ -53,6 +56,9 @@ SOURCE = np.dtype(
     align=True,
 )
 
+
+GAP_EXPONENT = 1.5  # of the Pareto law of idle gaps
+LONGEST_GAP = 50.0  # times the shortest
 
 ALIAS = np.dtype([("keep", np.uint32), ("other", np.int32)], align=True)
 """A column of an alias table: its own rank is kept with probability keep / 2**32, else the other one is drawn."""
@@ -75,6 +81,7 @@ class WorkloadTable(NamedTuple):
     first_phase: NDArray[np.int32]  # (workloads,)
     phase_count: NDArray[np.int32]  # (workloads,)
     interval_ns: NDArray[np.int64]  # (workloads,)
+    bursts: tuple[Bursts | None, ...]  # (workloads,)
     trace_blocks: NDArray[np.int32]  # (all trace writes,) block addresses
     trace_ns: NDArray[np.int64]  # (all trace writes,) arrival times
     trace_gaps: NDArray[np.int64]  # (all trace writes,) writes until the block is written again
@@ -104,7 +111,7 @@ def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> Workloa
         if workload.trace is not None:
             fitted = fit_to_volume(workload.trace, volume_blocks)
             blocks.append(fitted.blocks)
-            times.append(fitted.time_us * 1000)
+            times.append(np.rint(fitted.time_us * (1000.0 * workload.time_scale)).astype(np.int64))
             gaps.append(overwrite_gaps(fitted.blocks))
             length = fitted.blocks.size
         for phase in workload.phases:
@@ -118,6 +125,7 @@ def bind_workloads(workloads: Sequence[Workload], volume_blocks: int) -> Workloa
         first_phase=np.array(first_phase, np.int32),
         phase_count=np.array([len(workload.phases) for workload in workloads], np.int32),
         interval_ns=np.array([workload.interval_ns for workload in workloads], np.int64),
+        bursts=tuple(workload.bursts for workload in workloads),
         trace_blocks=np.concatenate(blocks),
         trace_ns=np.concatenate(times),
         trace_gaps=np.concatenate(gaps),
@@ -141,6 +149,11 @@ def start_source(table: WorkloadTable, workload: int, seed: int) -> NDArray[np.v
     source["first_phase"] = table.first_phase[workload]
     source["phase_count"] = table.phase_count[workload]
     source["interval_ns"] = table.interval_ns[workload]
+    if (bursts := table.bursts[workload]) is not None:
+        source["interval_ns"] = -1
+        source["burst_end"] = 1.0 / bursts.writes
+        source["burst_interval_ns"] = 1e9 / bursts.rate
+        source["shortest_gap_ns"] = 1e9 * bursts.gap_s * (GAP_EXPONENT - 1.0) / GAP_EXPONENT
     source["volume_blocks"] = table.volume_blocks
     for name in ("phases", "trace_blocks", "trace_ns", "trace_gaps", "alias"):
         source[name] = getattr(table, name).ctypes.data
@@ -217,8 +230,8 @@ def next_block(source: Record) -> int:
     volume_blocks = source.volume_blocks
     if phase.kind == PhaseKind.TRACE:
         return _next_of_trace(source, phase)
-    if source.interval_ns > 0:
-        source.arrival_ns += source.interval_ns
+    if source.interval_ns != 0:
+        source.arrival_ns += source.interval_ns if source.interval_ns > 0 else _next_interval(source)
     if phase.kind == PhaseKind.UNIFORM:
         return random_below(source, volume_blocks)
     if phase.kind == PhaseKind.SEQUENTIAL:
@@ -228,6 +241,16 @@ def next_block(source: Record) -> int:
     if phase.kind == PhaseKind.CIRCULAR_LOG:
         return _next_of_log_or_rest(source, phase)
     return (_draw_rank(source, phase, volume_blocks) * phase.multiplier + phase.shift) % volume_blocks
+
+
+@compiled
+def _next_interval(source: Record) -> int:
+    # Both laws by inversion; 1 - random_unit lies in (0, 1].
+    interval = -source.burst_interval_ns * np.log(1.0 - random_unit(source))
+    if random_unit(source) < source.burst_end:
+        stretch = (1.0 - random_unit(source)) ** (-1.0 / GAP_EXPONENT)
+        interval += source.shortest_gap_ns * min(stretch, LONGEST_GAP)
+    return np.int64(interval)
 
 
 @compiled

@@ -62,6 +62,37 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Bursts:
+    """When writes arrive: bursts of random length, and idle gaps between them.
+
+    The length of a burst is geometric, the time between two writes of a burst exponential, and a gap a truncated
+    Pareto law of exponent 1.5: most gaps are short and a few are long, so that the longer a device has been idle, the
+    longer it will probably stay so, as measured on disks (Golding et al., USENIX 1995).
+
+    Attributes:
+        writes: Mean length of a burst, in writes.
+        rate: Writes a second within a burst.
+        gap_s: Mean idle gap, in seconds, but for the truncation at fifty times the shortest gap.
+    """
+
+    writes: float
+    rate: float
+    gap_s: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: A number is out of range.
+        """
+        if self.writes < 1 or self.rate <= 0 or self.gap_s <= 0:
+            raise UserError(
+                f"bursts of {self.writes:g} writes, {self.rate:g} a second, every {self.gap_s:g} s: at least one "
+                "write, and positive numbers"
+            )
+
+
+@dataclass(frozen=True)
 class Workload:
     """A named stream of block writes.
 
@@ -71,12 +102,16 @@ class Workload:
         trace: The recorded requests of a TRACE phase.
         interval_ns: Time between two user writes of synthetic phases, in nanoseconds; 0 means that each
             write arrives when the one before it is done (closed loop).
+        bursts: Arrival process of synthetic phases, instead of `interval_ns`.
+        time_scale: Multiplies the recorded times of a trace: 2 is half as fast.
     """
 
     name: str
     phases: tuple[Phase, ...]
     trace: BlockTrace | None = None
     interval_ns: int = 0
+    bursts: Bursts | None = None
+    time_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Check that the phases make sense together.
@@ -88,6 +123,13 @@ class Workload:
             raise UserError(f"workload '{self.name}' has no phase")
         if any(phase.kind is PhaseKind.TRACE for phase in self.phases) != (self.trace is not None):
             raise UserError(f"workload '{self.name}': a trace phase needs a trace, and a trace a trace phase")
+        if self.time_scale <= 0:
+            raise UserError(f"workload '{self.name}': time_scale {self.time_scale} must be positive")
+
+    @property
+    def has_arrival_times(self) -> bool:
+        """Whether its writes arrive at times of their own (open loop)."""
+        return self.trace is not None or self.bursts is not None or self.interval_ns > 0
 
 
 def uniform() -> Workload:
@@ -130,3 +172,26 @@ def replay(trace: BlockTrace) -> Workload:
 def with_interval(workload: Workload, interval_ns: int) -> Workload:
     """The same workload with its synthetic writes arriving every `interval_ns` nanoseconds."""
     return dataclasses.replace(workload, interval_ns=interval_ns)
+
+
+def in_bursts(workload: Workload, bursts: Bursts) -> Workload:
+    """The same workload with its synthetic writes arriving in bursts, named `NAME@bursts-WRITES-RATE-GAP`.
+
+    Raises:
+        UserError: The workload has arrival times of its own.
+    """
+    if workload.has_arrival_times:
+        raise UserError(f"workload '{workload.name}' has arrival times of its own: bursts are for synthetic ones")
+    name = f"{workload.name}@bursts-{bursts.writes:g}-{bursts.rate:g}-{bursts.gap_s:g}"
+    return dataclasses.replace(workload, name=name, bursts=bursts)
+
+
+def slowed(workload: Workload, factor: float) -> Workload:
+    """The same trace with all its times multiplied, named `NAME@slowed-FACTOR`.
+
+    Raises:
+        UserError: The workload is no trace.
+    """
+    if workload.trace is None:
+        raise UserError(f"workload '{workload.name}' has no recorded times that could be slowed")
+    return dataclasses.replace(workload, name=f"{workload.name}@slowed-{factor:g}", time_scale=factor)

@@ -55,14 +55,15 @@ def check(state: LfsState, row: int = 0):
     states = heads["state"]
     open_logs = state.logs[row][state.logs[row]["section"] >= 0]
     assert np.array_equal(np.flatnonzero(states == SegmentState.CURRENT), np.sort(open_logs["section"]))
-    assert not (states == SegmentState.CLEANING).any()
+    in_part = volume["timeline"]["victim"]
+    assert np.flatnonzero(states == SegmentState.CLEANING).tolist() == ([in_part] if in_part >= 0 else [])
     assert (heads["section_valid"][states == SegmentState.FULL] == slots).all()
     assert (heads["section_valid"][states == SegmentState.DIRTY] < slots).all()
     for empty in (SegmentState.FREE, SegmentState.PREFREE):
         assert (heads["section_valid"][states == empty] == 0).all()
     assert volume["free_sections"] == (states == SegmentState.FREE).sum()
     assert 0 <= volume["minimum_free"] <= volume["free_sections"]
-    closed = (states == SegmentState.DIRTY) | (states == SegmentState.FULL) | (states == SegmentState.PREFREE)
+    closed = ~np.isin(states, (SegmentState.FREE, SegmentState.CURRENT))
     assert volume["written_slots"] == closed.sum() * slots + open_logs["offset"].sum()
 
     for valid in range(slots):

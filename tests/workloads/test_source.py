@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from kml_envs.errors import UserError
 from kml_envs.workloads.source import bind_workloads, materialize, overwrite_gaps, start_source
 from kml_envs.workloads.synthetic import (
+    Bursts,
     Phase,
     PhaseKind,
     Workload,
     circular_log,
     hot_cold,
+    in_bursts,
+    replay,
     sequential,
     shifting,
+    slowed,
     uniform,
     with_interval,
     zipf,
@@ -134,3 +139,37 @@ def test_a_circular_log_goes_round_beside_random_writes():
     assert in_log.mean() == pytest.approx(0.4, abs=0.01)
     assert set(np.diff(addresses[in_log]) % 100) == {1}
     assert stats.chisquare(np.bincount(addresses[~in_log] - 100, minlength=900)).pvalue > 1e-4
+
+
+def test_bursts_have_the_lengths_rates_and_gaps_that_they_say():
+    bursts = Bursts(writes=50, rate=2000, gap_s=10)
+    table = bind_workloads([in_bursts(uniform(), bursts)], 1000)
+    source = start_source(table, 0, 5)
+    arrivals = np.empty(100_000, np.int64)
+    for position in range(arrivals.size):
+        materialize(source, 1)
+        arrivals[position] = source["arrival_ns"][0]
+    intervals = np.diff(arrivals) / 1e9
+    gaps = intervals[intervals > 1.0]
+    assert intervals.min() >= 0
+    assert gaps.size == pytest.approx(arrivals.size / 50, rel=0.05)
+    assert intervals[intervals <= 1.0].mean() == pytest.approx(1 / 2000, rel=0.02)
+    shortest = 10 / 3  # of a Pareto law of exponent 1.5 with mean 10
+    assert shortest <= gaps.min() and gaps.max() <= 50 * shortest + 0.1
+    assert np.median(gaps) == pytest.approx(shortest * 2 ** (2 / 3), rel=0.05)
+    assert np.mean(gaps) == pytest.approx(shortest * (3 - 2 / 50**0.5), rel=0.05)
+
+
+def test_arrival_times_leave_the_addresses_of_a_trace_alone():
+    trace = BlockTrace("t", np.arange(0, 500, 5), np.ones(100, bool), np.arange(100) % 40, np.ones(100, np.int32))
+    table = bind_workloads([replay(trace), slowed(replay(trace), 4)], 64)
+    plain, slow = (start_source(table, number, 3) for number in (0, 1))
+    for _ in range(250):
+        assert materialize(plain, 1) == materialize(slow, 1)
+        assert slow["arrival_ns"] == 4 * plain["arrival_ns"]
+
+
+@pytest.mark.parametrize("changes", [{"writes": 0.5}, {"rate": 0}, {"gap_s": -1}])
+def test_bursts_out_of_range(changes):
+    with pytest.raises(UserError, match="bursts of"):
+        Bursts(**{"writes": 10, "rate": 100, "gap_s": 1, **changes})
