@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     add("-tb", "--tensorboard-log", metavar="FOLDER", help="event files; '': none (default: in the run's folder)")
     add("-f", "--log-folder", default="logs", help="where runs go (default: %(default)s)")
     add("-i", "--trained-agent", metavar="MODEL", help="continue from a saved model or run folder")
+    add("--offline", metavar="FOLDER", help="recorded decisions: begin by imitating the built-in algorithm in them")
+    add("--record", metavar="FOLDER", help="store every decision of the training there")
     add("--device", default="cpu", help="cpu, cuda or auto (default: %(default)s)")
     add("--num-threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     add("-P", "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)")

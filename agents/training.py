@@ -24,12 +24,14 @@ from agents.callbacks import (
     stoppable,
 )
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
+from agents.imitation import imitate
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
 from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
 from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
+from kml_envs.serve.recording import Recorder, read_recording
 from kml_envs.suites import workload_names
 
 DEFAULT_ENV = "kml/LfsTune-v0"
@@ -59,6 +61,8 @@ class TrainingOptions:
         tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
         log_folder: Where runs go.
         trained_agent: Model or run folder to continue from.
+        offline: Recorded decisions, whose built-in algorithm is imitated before the first step.
+        record: Folder in which every decision of the training is stored.
         device: `cpu`, `cuda` or `auto`.
         num_threads: Threads of torch.
         progress: Whether to show a progress bar; None: when standard error is a terminal.
@@ -81,6 +85,8 @@ class TrainingOptions:
     tensorboard_log: str | None = None
     log_folder: str = "logs"
     trained_agent: str | None = None
+    offline: str | None = None
+    record: str | None = None
     device: str = "cpu"
     num_threads: int = 1
     progress: bool | None = None
@@ -133,7 +139,8 @@ def train(options: TrainingOptions) -> TrainingResult:
     """
     torch.set_num_threads(options.num_threads)
     plan = make_plan(options)
-    env = make_native_vec_env(plan.env, plan.settings.n_envs, plan.env_kwargs, plan.settings.env_threads)
+    recording = None if options.offline is None else read_recording(Path(options.offline))
+    env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
     validation = workload_names(VALIDATION_SUITE)
@@ -151,6 +158,9 @@ def train(options: TrainingOptions) -> TrainingResult:
     say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
     say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
     evaluate = Evaluate(folder, plan.env, plan.env_kwargs, validation, **evaluate_arguments)
+    if recording is not None:
+        agreement = imitate(model, recording, seed=plan.seed)
+        say(f"imitated the built-in algorithm of {options.offline}: agreement {agreement:.3f}")
     with stoppable() as request:
         callbacks: list[BaseCallback] = [
             RecordSystem(env, plan.env, plan.further_steps, plan.entry),
@@ -160,6 +170,8 @@ def train(options: TrainingOptions) -> TrainingResult:
             Stop(request),
         ]
         _learn(model, plan, callbacks, options, evaluate)
+    if env.recorder is not None:
+        env.recorder.flush()
     final = folder.checkpoint(model.num_timesteps) if request.signal_name else folder.final_model
     save_model(model, final)
     if request.signal_name:
@@ -210,6 +222,17 @@ def make_plan(options: TrainingOptions) -> Plan:
         # The plan of the whole, so that an interruption of the continued run can be resumed in turn.
         entry["n_timesteps"] = saved.num_timesteps + further
     return Plan(env, algo, seed, env_kwargs, entry, settings, further, saved)
+
+
+def _make_env(plan: Plan, options: TrainingOptions) -> NativeVecEnv:
+    """What is trained on, with a recorder where one is wanted."""
+    recorded = {} if options.record is None else {"info_decisions": True}
+    env = make_native_vec_env(
+        plan.env, plan.settings.n_envs, {**plan.env_kwargs, **recorded}, plan.settings.env_threads
+    )
+    if options.record is not None:
+        env.recorder = Recorder(Path(options.record), plan.env, plan.env_kwargs, env.proxies[0].subsystem)
+    return env
 
 
 def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str) -> BaseAlgorithm:

@@ -20,9 +20,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-import kml_envs
-from kml_envs.errors import UserError, unknown_name
+from kml_envs.errors import UserError
 from kml_envs.proxy import MLModelProxy
+from kml_envs.registration import find_environment
+from kml_envs.serve.recording import Recorder
 
 NativeEnv = VectorEnv[Any, Any, Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -36,7 +37,7 @@ def make_native_vec_env(
     Rows do not depend on the number of threads: row i of a `VecEnv` seeded s is seeded s + i.
 
     Args:
-        env_id: A registered id, such as `kml/LfsTune-v0`.
+        env_id: Such as `kml/LfsTune-v0`, or `MODULE:ID` for an environment of your own.
         n_envs: Instances N.
         env_kwargs: Arguments of the environment.
         threads: Shards that are stepped in parallel; at most N.
@@ -56,11 +57,10 @@ def make_native_vec_env(
 
 def make_native_env(env_id: str, n_envs: int, env_kwargs: Mapping[str, Any] | None = None) -> NativeEnv:
     """Make one native vector environment; see `make_native_vec_env`."""
-    if env_id not in kml_envs.environment_ids():
-        raise unknown_name("environment", env_id, kml_envs.environment_ids())
+    name = find_environment(env_id)
     try:
         return gymnasium.make_vec(
-            env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **dict(env_kwargs or {})
+            name, num_envs=n_envs, vectorization_mode="vector_entry_point", **dict(env_kwargs or {})
         )
     except TypeError as error:
         raise UserError(f"{env_id} does not take these arguments {dict(env_kwargs or {})}: {error}") from None
@@ -76,6 +76,7 @@ class NativeVecEnv(VecEnv):
     Attributes:
         environments: The shards.
         threads: How many of them are stepped at the same time.
+        recorder: Stores every decision, if there is one; the shards then need `info_decisions`.
     """
 
     def __init__(self, environments: Sequence[NativeEnv], threads: int = 1) -> None:
@@ -100,6 +101,8 @@ class NativeVecEnv(VecEnv):
         self._masked = isinstance(first.single_action_space, gymnasium.spaces.Discrete)
         self.threads = min(threads, len(self.environments))
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self.recorder: Recorder | None = None
+        self._observations: npt.NDArray[Any] = np.zeros(0)
         self._actions: npt.NDArray[Any] = np.zeros(0)
         self._returns: npt.NDArray[np.float64] = np.zeros(ends[-1])
         self._lengths: npt.NDArray[np.int64] = np.zeros(ends[-1], np.int64)
@@ -126,7 +129,8 @@ class NativeVecEnv(VecEnv):
         self._lengths[:] = 0
         self._reset_seeds()
         self._reset_options()
-        return _joined([observations for observations, _ in results])
+        self._observations = _joined([observations for observations, _ in results])
+        return self._observations
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Take the actions (N,) int64 or (N, A) float32; `step_wait` carries them out."""
@@ -138,7 +142,10 @@ class NativeVecEnv(VecEnv):
         Returns:
             Observations (N, F) float32, rewards (N,) float32, dones (N,) bool, all new arrays, and N infos.
         """
+        masks = self.action_masks() if self.recorder is not None and self._masked else None
         results = self._each(lambda shard, rows: shard.step(self._actions[rows]))
+        if self.recorder is not None:
+            self._record(self.recorder, results, masks)
         rewards = _joined([result[1] for result in results])
         dones = _joined([result[2] | result[3] for result in results])
         self._returns += rewards
@@ -149,7 +156,8 @@ class NativeVecEnv(VecEnv):
                 self._report_ends(rows.start, terminated, truncated, shard_infos, infos)
             self._returns[dones] = 0.0
             self._lengths[dones] = 0
-        return _joined([result[0] for result in results]), rewards.astype(np.float32), dones, infos
+        self._observations = _joined([result[0] for result in results])
+        return self._observations, rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
         """Close the shards."""
@@ -210,6 +218,21 @@ class NativeVecEnv(VecEnv):
         if self._pool is None:
             return [call(*pair) for pair in zip(self.environments, self._slices, strict=True)]
         return list(self._pool.map(call, self.environments, self._slices))
+
+    def _record(self, recorder: Recorder, results: list[Any], masks: BoolArray | None) -> None:
+        """Store the decisions of one step."""
+        columns = {
+            "row": np.arange(self.num_envs, dtype=np.int32),
+            "features": self._observations,
+            "recommendation": np.array(self._actions, np.float64),
+            "reward": _joined([result[1] for result in results]),
+            "finished": _joined([result[2] | result[3] for result in results]),
+        }
+        for name in ("executed_decision", "builtin_decision", "verdict", "mode", "acted_by_agent"):
+            columns[name] = _joined([result[4][name] for result in results])
+        if masks is not None:
+            columns["mask"] = masks
+        recorder.add(columns)
 
     def _report_ends(
         self,

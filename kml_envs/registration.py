@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
+
 import gymnasium
+
+from kml_envs.errors import UserError, unknown_name
 
 NAMESPACE = "kml"
 
@@ -16,6 +22,34 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
 def environment_ids() -> tuple[str, ...]:
     """All ids, such as `kml/LfsTune-v0`."""
     return tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
+
+
+def find_environment(env_id: str) -> str:
+    """Look an environment up, and import what registers it.
+
+    Args:
+        env_id: One of `environment_ids`, or `MODULE:ID` for one that importing the module registers with Gymnasium;
+            modules in the current folder are found too.
+
+    Returns:
+        The id that Gymnasium knows.
+
+    Raises:
+        UserError: There is no such module or environment.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"environment '{env_id}': {error}") from None
+        if name in gymnasium.registry:
+            return name
+    if name not in environment_ids():
+        raise unknown_name("environment", env_id, (*environment_ids(), "MODULE:ID"))
+    return name
 
 
 def register_environments() -> None:

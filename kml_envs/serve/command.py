@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,11 @@ import gymnasium
 
 from kml_envs.command_line import parse_pairs
 from kml_envs.envs.proxy_env import ProxyEnv
-from kml_envs.errors import UserError
+from kml_envs.errors import OneLineParser, UserError
+from kml_envs.registration import find_environment
 from kml_envs.serve.channel import Channel
 from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
+from kml_envs.serve.recording import Recorder
 from kml_envs.serve.server import Places, serve
 
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--env", default="kml/LfsVictim-v0", help="environment id, or MODULE:ID (default: %(default)s)")
     add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as segments:128")
-    add("--mode", help="the proxy's mode (default: the environment's)")
+    add("--mode", default="auto", help="the proxy's mode (default: %(default)s)")
     add("--socket", type=Path, metavar="PATH", help="serve at a Unix-domain socket")
     add("--mount", type=Path, metavar="FOLDER", help="serve as files (needs the extra 'fuse')")
     add("--model-name", default="model", help="name of the model's folder in the mount (default: %(default)s)")
@@ -43,17 +44,21 @@ def run(arguments: argparse.Namespace) -> int:
     places = Places(arguments.socket, arguments.mount, arguments.model_name)
     options = ServeOptions(arguments.speed, arguments.deadline_ms)
     env_kwargs = parse_pairs(arguments.env_kwargs, "--env-kwargs")
-    if arguments.mode is not None:
-        env_kwargs["mode"] = arguments.mode
+    env_kwargs.setdefault("mode", arguments.mode)
     env = make_served(arguments.env, env_kwargs)
     print(
         f"preparing {arguments.env} (compiling takes a minute or two the first time) ...", file=sys.stderr, flush=True
     )
-    kernel = SimulatedKernel(env, options, arguments.seed)
-    channel = Channel(kernel, env_name(arguments.env))
+    recorder = None
+    if arguments.record is not None:
+        recorder = Recorder(arguments.record, arguments.env, env_kwargs, env.proxy.subsystem)
+    kernel = SimulatedKernel(env, options, arguments.seed, None if recorder is None else recorder.add_decision)
+    channel = Channel(kernel, find_environment(arguments.env))
     served_at = " and ".join(str(place) for place in (places.socket_path, places.mount) if place is not None)
     serve(channel, places, lambda: print(f"serving {arguments.env} at {served_at}", file=sys.stderr, flush=True))
     kernel.close()
+    if recorder is not None:
+        recorder.flush()
     return 0
 
 
@@ -67,14 +72,9 @@ def make_served(env_id: str, env_kwargs: Mapping[str, Any]) -> ProxyEnv:
     Raises:
         UserError: There is no such environment, it has no proxy, or it does not take these arguments.
     """
-    module, _, name = env_id.rpartition(":")
+    name = find_environment(env_id)
     try:
-        if module:
-            sys.path.insert(0, str(Path.cwd()))
-            importlib.import_module(module)
         env = gymnasium.make(name, disable_env_checker=True, **dict(env_kwargs)).unwrapped
-    except (ImportError, gymnasium.error.Error) as error:
-        raise UserError(f"--env {env_id}: {' '.join(str(error).split())}") from None
     except TypeError as error:
         raise UserError(f"{env_id} does not take these arguments {dict(env_kwargs)}: {error}") from None
     if not isinstance(env, ProxyEnv):
@@ -82,16 +82,18 @@ def make_served(env_id: str, env_kwargs: Mapping[str, Any]) -> ProxyEnv:
     return env
 
 
-def env_name(env_id: str) -> str:
-    """The id without the module that registers it."""
-    return env_id.rpartition(":")[2]
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Parse the words of `python -m kml_envs`, and do what they ask for."""
-    from kml_envs.errors import OneLineParser
-
     parser = OneLineParser(prog="kml_envs", description="Simulated kernel subsystems behind an ML model proxy.")
     commands = parser.add_subparsers(dest="command", required=True)
     add_arguments(commands.add_parser("serve", help="serve a simulated subsystem to agents in other processes"))
-    return run(parser.parse_args(words))
+    exporting = commands.add_parser("export-minari", help="make a data set of Minari from recorded decisions")
+    exporting.add_argument("recording", type=Path, help="folder written by --record")
+    exporting.add_argument("name", help="of the data set, such as kml/lfs-victim-v0")
+    arguments = parser.parse_args(words)
+    if arguments.command == "serve":
+        return run(arguments)
+    from kml_envs.serve.minari_export import export
+
+    print(f"{arguments.name}: {export(arguments.recording, arguments.name)} episodes")
+    return 0

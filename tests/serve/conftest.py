@@ -18,6 +18,8 @@ from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
 
 ROOT = Path(__file__).parent.parent.parent
 
+FIXED = ("--mode", "recommendation")  # in which every decision is the agent's
+
 
 class Clock:
     """A clock that stands still until it is set."""
@@ -47,7 +49,7 @@ class Server:
     def __init__(self, folder, arguments):
         self.socket = folder / "socket"
         self._command = [sys.executable, "-m", "kml_envs", "serve", "--seed", "3", *arguments]
-        self._command += ["--env", "readahead:tutorial/Readahead-v0"]
+        self._command += ["--env", "readahead:tutorial/Readahead-v0", *(() if "--mode" in arguments else FIXED)]
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
         self._folder = folder
         self.start()

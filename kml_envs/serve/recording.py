@@ -1,0 +1,157 @@
+"""Decisions on disk: columns in `.npz` parts, and a JSON file that says what they are.
+
+| column | shape | meaning |
+| --- | --- | --- |
+| row | (D,) int32 | instance of the subsystem; 0 where one is served |
+| generation, progress | (D,) int64 | of the data set; served subsystems only |
+| features | (D, F) float32 | data set |
+| mask | (D, K) bool | candidates that could be chosen; choices only |
+| recommendation | (D,) or (D, A) float64 | what the agent sent; NaN where nothing readable came |
+| executed_decision, builtin_decision | (D,) int64 or (D, A) float64 | what was done; what the built-in one wanted |
+| verdict, mode | (D,) int8 | numbers whose names stand in the JSON file |
+| acted_by_agent, finished | (D,) bool | who acted; whether the episode ended |
+| reward | (D,) float64 | cost saved since the last decision, in units of `reward_scale` |
+
+A part is written whole, so that a killed recorder loses the part that it was filling and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kml_envs import __version__
+from kml_envs.errors import UserError
+from kml_envs.files import write_arrays, write_text
+from kml_envs.proxy import BatchedSubsystem, Choice, Mode, Verdict
+from kml_envs.proxy.specs import Array
+from kml_envs.serve.kernel import Decision
+
+FORMAT = 1
+PART_DECISIONS = 8192
+
+
+class Recorder:
+    """Writes decisions into a folder."""
+
+    def __init__(
+        self, folder: Path, environment: str, env_kwargs: Mapping[str, Any], subsystem: BatchedSubsystem
+    ) -> None:
+        """Begin a recording.
+
+        Args:
+            folder: New or empty.
+            environment: Id of the environment.
+            env_kwargs: Its arguments.
+            subsystem: Whose decisions these are.
+
+        Raises:
+            UserError: The folder holds something, or cannot be written.
+        """
+        self._folder = folder
+        self._parts = self._count = 0
+        self._waiting: list[Mapping[str, Array]] = []
+        asked = subsystem.recommendation
+        about = {
+            "format": FORMAT,
+            "kml_envs": __version__,
+            "environment": environment,
+            "env_kwargs": dict(env_kwargs),
+            "features": list(subsystem.observation.names),
+            "recommendation": {"choice": asked.count} if isinstance(asked, Choice) else {"numbers": list(asked.names)},
+            "reward_scale": subsystem.reward_scale,
+            "verdicts": {str(int(verdict)): verdict.name.lower() for verdict in Verdict},
+            "modes": {str(int(mode)): mode.name.lower() for mode in Mode},
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise UserError(f"--record {folder}: is not empty")
+            write_text(folder / "metadata.json", json.dumps(about, indent=2, default=list) + "\n")
+        except OSError as error:
+            raise UserError(f"--record {folder}: {error.strerror}") from None
+
+    def add(self, columns: Mapping[str, Array]) -> None:
+        """Add decisions: (D, …) arrays by column, the same columns each time; they must not change later."""
+        self._waiting.append(columns)
+        self._count += len(columns["row"])
+        if self._count >= PART_DECISIONS:
+            self.flush()
+
+    def add_decision(self, decision: Decision) -> None:
+        """Add one decision of a served subsystem."""
+        feedback = decision.feedback
+        columns = {
+            "row": np.zeros(1, np.int32),
+            "generation": np.array([decision.generation]),
+            "progress": np.array([decision.progress]),
+            "features": decision.snapshot.features,
+            "recommendation": _readable(decision.recommendation, feedback.decision.shape),
+            "executed_decision": feedback.decision,
+            "verdict": feedback.verdict,
+            "mode": feedback.mode,
+            "acted_by_agent": feedback.acted_by_agent,
+            "finished": feedback.finished,
+            "reward": feedback.reward,
+        }
+        if decision.snapshot.mask is not None:
+            columns["mask"] = decision.snapshot.mask
+        if feedback.builtin_decision is not None:
+            columns["builtin_decision"] = feedback.builtin_decision
+        self.add(columns)
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._waiting:
+            joined = {name: np.concatenate([part[name] for part in self._waiting]) for name in self._waiting[0]}
+            write_arrays(self._folder / f"part-{self._parts:05}.npz", joined)
+            self._parts += 1
+            self._count, self._waiting = 0, []
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Recorded decisions.
+
+    Attributes:
+        about: What the JSON file says.
+        columns: (D, …) arrays by name.
+    """
+
+    about: Mapping[str, Any]
+    columns: Mapping[str, Array]
+
+
+def read_recording(folder: Path) -> Recording:
+    """Read all parts of a recording.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    try:
+        about = json.loads((folder / "metadata.json").read_text())
+        parts = [dict(np.load(path, allow_pickle=False)) for path in sorted(folder.glob("part-*.npz"))]
+        if about["format"] != FORMAT:
+            raise UserError(f"{folder}: format {about['format']} of recordings is not known, {FORMAT} is")
+        if not parts:
+            raise UserError(f"{folder}: holds no decisions")
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: is no recording of decisions: {' '.join(str(error).split())}") from None
+    return Recording(about, columns)
+
+
+def _readable(recommendation: object, shape: tuple[int, ...]) -> Array:
+    """What the agent sent, as numbers of the decision's shape; NaN where it was something else."""
+    try:
+        given = np.array(recommendation, np.float64)
+    except (TypeError, ValueError):
+        return np.full(shape, np.nan)
+    return given if given.shape == shape else np.full(shape, np.nan)

@@ -1,0 +1,132 @@
+"""The daemon: it answers, survives servers that are killed, is survived by them, and learns on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from agents.algorithms import find_algorithm, make_model
+from agents.loading import load_model
+from agents.run_folder import RunFolder
+from agents.serving import ServingOptions, connect_to, serve_agent
+from agents.vector_env import make_native_vec_env
+from kml_envs.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+ENV = "readahead:tutorial/Readahead-v0"
+MODEL = {"policy": "MlpPolicy", "n_steps": 16, "batch_size": 16, "policy_kwargs": {"net_arch": [8]}}
+
+
+@pytest.fixture
+def run(tutorial_module, tmp_path):
+    """A run folder with an untrained model of the tutorial's subsystem."""
+    env = make_native_vec_env(ENV, 1, {"efficiency": "none"})
+    model = make_model(find_algorithm("ppo", env.action_space, ENV), env, MODEL, seed=0, device="cpu")
+    folder = RunFolder.create(tmp_path, "ppo", ENV)
+    folder.describe({"env": ENV, "algo": "ppo", "env_kwargs": {}}, {"n_timesteps": 100, **MODEL}, 0)
+    model.save(folder.best_model)
+    return folder
+
+
+@pytest.fixture
+def daemon(run):
+    """Start the daemon on a server: daemon(server, *arguments) returns its process."""
+    processes = []
+
+    def start(one, *arguments):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(one.socket.parent)])}
+        command = [sys.executable, "-m", "agents", "serve", str(run.path), "--quiet", *arguments]
+        if "--mount" not in arguments:
+            command += ["--socket", str(one.socket)]
+        processes.append(subprocess.Popen(command, env=environment, cwd=one.socket.parent))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def decided(one, files, side="agent"):
+    return int(one.statistics(files)[f"{side}_operations"])
+
+
+@pytest.mark.slow
+def test_a_daemon_may_be_killed_at_any_moment_and_come_again(server, daemon, eventually):
+    one = server("--speed", "5", "--deadline-ms", "100")
+    files = one.connect()
+    moments = random.Random(4)
+    for _ in range(2):
+        process = daemon(one)
+        before = decided(one, files)
+        eventually(lambda before=before: decided(one, files) > before + moments.randint(1, 60))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        builtin = decided(one, files, "builtin")
+        eventually(lambda builtin=builtin: decided(one, files, "builtin") > builtin + 50)
+        assert files.read("state") == b"running\n"
+    assert one.process.poll() is None
+
+
+@pytest.mark.slow
+def test_a_daemon_comes_first_survives_restarts_and_ends_when_told(server, daemon, eventually):
+    one = server("--speed", "5", "--deadline-ms", "100")
+    one.kill()
+    process = daemon(one)
+    for _ in range(2):
+        one.start()
+        files = one.connect()
+        eventually(lambda files=files: decided(one, files) > 10)
+        files.close()
+        one.kill()
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.slow
+def test_a_daemon_learns_on_and_saves(server, daemon, eventually, run):
+    one = server("--speed", "5", "--deadline-ms", "200")
+    files = one.connect()
+    process = daemon(one, "--learn", "--save-freq", "40")
+    saved = run.path / "served_model.zip"
+    eventually(saved.is_file)
+    first = saved.read_bytes()
+    eventually(lambda: saved.read_bytes() != first)
+    assert decided(one, files) > 40
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    assert load_model(saved).num_timesteps >= 80
+
+
+@pytest.mark.slow
+def test_a_daemon_serves_a_mount(server, daemon, eventually, needs_fuse, tmp_path):
+    mount = tmp_path / "mount"
+    one = server("--mount", str(mount), "--speed", "5", "--deadline-ms", "100")
+    files = one.connect(mount=mount)
+    process = daemon(one, "--mount", str(mount))
+    eventually(lambda: decided(one, files) > 10)
+    process.kill()
+    process.wait()
+    files.close()
+    assert one.stop() == 0
+
+
+def test_a_model_for_something_else_is_refused(server, run):
+    one = server("--speed", "1")
+    one.connect().close()
+    options = ServingOptions(run.path, socket=one.socket)
+    loaded = load_model(run.path)
+    connect_to(options, loaded).close()
+    loaded.model.action_space = gymnasium.spaces.Discrete(7)
+    with pytest.raises(UserError, match=r"recommends choice 7 .* asks for choice 6 from 3"):
+        connect_to(options, loaded)
+    for wrong in (ServingOptions(run.path), ServingOptions(run.path, socket=one.socket, save_freq=0)):
+        with pytest.raises(UserError):
+            serve_agent(wrong)
