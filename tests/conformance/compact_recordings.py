@@ -15,6 +15,9 @@ DATA = Path(__file__).parent / "data"
 PAIRS = ("p_h85_greedyFG", "p_h80_cbFG", "p_u85_cbBG", "p_u80_atgcBG")
 LAST_VICTIM = {"Cost-Benefit": 0, "Greedy": 1, "Age-threshold": 2}
 FREED = "nilfs2_segment_usage_freed"
+MONITORED = ("stair_tick", "zipf", "seq", "pageout", "pageoutwm")
+TICKS_PER_SECOND = 100
+MONITORED_BASE = 0x10000000000
 
 
 def compact_victims(folder):
@@ -70,6 +73,38 @@ def compact_cleaner(folder):
     )
 
 
+def compact_monitor(folder):
+    """Regions at every aggregation, what was touched, and what schemes were applied to: damon_runs.npz."""
+    columns = {}
+    for run in MONITORED:
+        with gzip.open(folder / f"d_{run}.regions.csv.gz", "rt") as file:
+            rows = np.loadtxt(file, delimiter=",")
+        first = [0]
+        while first[-1] < len(rows):
+            first.append(first[-1] + int(rows[first[-1], 1]))
+        columns[f"{run}_time_s"] = rows[first[:-1], 0].astype(np.float32)
+        columns[f"{run}_regions"] = np.diff(first).astype(np.uint16)
+        columns[f"{run}_end_page"] = _pages(rows[:, 3]).astype(np.uint16)
+        columns[f"{run}_nr_accesses"] = rows[:, 4].astype(np.uint8)
+        lines = (folder / f"d_{run}.truth.csv").read_text().splitlines()
+        truth = np.loadtxt([line for line in lines if line[0].isdigit()], delimiter=",")
+        columns[f"{run}_truth"] = truth.astype(np.float32)
+        usage = np.genfromtxt(folder / f"d_{run}.stat.csv", delimiter=",", skip_header=1)[:, :2]
+        seconds, ticks = usage[-1] - usage[0]
+        columns[f"{run}_cpu_share"] = np.float32(ticks / TICKS_PER_SECOND / seconds)
+        if (folder / f"d_{run}.damos.gz").exists():
+            events = gzip.open(folder / f"d_{run}.damos.gz", "rt").read()
+            found = re.findall(r"^([\d.]+) .* (\d+)-(\d+): ", events, re.MULTILINE)
+            columns[f"{run}_applied"] = np.array(
+                [(float(time), _pages(int(start)), _pages(int(end))) for time, start, end in found], np.float32
+            )
+    np.savez_compressed(DATA / "damon_runs.npz", **columns)
+
+
+def _pages(address):
+    return (address - MONITORED_BASE) // 4096
+
+
 def _write_json(path, content):
     with gzip.GzipFile(path, "wb", mtime=0) as file:
         file.write(json.dumps(content, separators=(",", ":")).encode())
@@ -80,3 +115,4 @@ if __name__ == "__main__":
     compact_victims(recordings / "f2fs-pairs")
     compact_runs(recordings / "f2fs-runs")
     compact_cleaner(recordings / "nilfs2")
+    compact_monitor(recordings / "damon")
