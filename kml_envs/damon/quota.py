@@ -101,7 +101,7 @@ def adjust_quota(monitor: Record, number: int) -> None:
     if not _is_set(scheme):
         return
     if monitor.time_us - scheme.window_start_us >= scheme.reset_interval_us:
-        if is_exhausted(monitor, scheme):
+        if scheme.window_start_us >= 0 and is_exhausted(monitor, scheme):
             scheme.qt_exceeds += 1
         scheme.total_charged_bytes += scheme.charged_bytes
         scheme.charged_bytes = 0

@@ -110,7 +110,11 @@ def _apply_to_region(monitor: Record, index: int) -> None:
             continue
         if has_limit(monitor, scheme) and priority_score(monitor, scheme, region) < scheme.min_score:
             continue
-        _apply(monitor, number, index)
+        part, end = index, region.end
+        _apply(monitor, number, part)
+        while regions(monitor)[part].end < end and not is_exhausted(monitor, scheme):
+            part += 1  # a filter cut the region at the border of its range
+            _apply(monitor, number, part)
 
 
 @compiled
