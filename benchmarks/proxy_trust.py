@@ -176,7 +176,7 @@ ROWS = (
     Row("harmful-time", "most harmful victims, in time", GREEDY, HARMFUL, 60),
     Row("turns", "good, harmful in volumes 60-70, good again", GREEDY, COST_BENEFIT, 160, harmful=(60, 70)),
     Row("turns-space", "the same in space, volumes 20-24", GREEDY, COST_BENEFIT, 60, domains=8, harmful=(20, 24)),
-    Row("shift", "the load shifts at volume 60: better, then worse", GREEDY, COST_BENEFIT, 160, load=SHIFTING, shift=60),
+    Row("shift", "the load shifts at volume 60: then it is worse", GREEDY, COST_BENEFIT, 160, load=SHIFTING, shift=60),
     Row(
         "shift-space", "the same in space, at volume 20", GREEDY, COST_BENEFIT, 60, domains=8, load=SHIFTING, shift=20
     ),

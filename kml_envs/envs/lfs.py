@@ -54,6 +54,8 @@ class LfsArguments:
     window_volumes: float = 2.0
     share: float | None = None
     probes: bool = False
+    latency_us: float = 0.0
+    deadline_us: float | None = None
     warm_volumes: float = 4.0
 
     def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
@@ -109,7 +111,7 @@ class LfsArguments:
             raise UserError(f"episode_volumes {self.episode_volumes}: must be positive")
         if self.window_volumes < 2:
             raise UserError(f"window_volumes {self.window_volumes}: at least 2, because cleaning is an investment")
-        count = config.geometry.volume_blocks
+        count, write_us = config.geometry.volume_blocks, config.latency.write_ns / 1e3
         return ProxyOptions(
             episode_progress=max(1, round(self.episode_volumes * count)),
             mode=self.mode,
@@ -117,6 +119,8 @@ class LfsArguments:
             probes=self.probes,
             window=round(self.window_volumes * count),
             efficiency=self.efficiency,
+            latency=round(self.latency_us / write_us),
+            deadline=None if self.deadline_us is None else round(self.deadline_us / write_us),
         )
 
 

@@ -65,7 +65,6 @@ def advance(volume: Record, until: int, ask: bool) -> None:
         ask: Stop with `pending` set when cleaning is needed and the volume is not critical; otherwise the
             built-in policy of the settings cleans.
     """
-    source = volume.source
     # What is due at `until` waits: it belongs to the write that comes after, in every caller alike.
     while volume.exhausted == 0 and volume.user_writes < until:
         if cleaning_needed(volume):
@@ -77,16 +76,33 @@ def advance(volume: Record, until: int, ask: bool) -> None:
             policy = np.int64(CleaningPolicy.GREEDY) if critical else np.int64(volume.settings.policy)
             if clean(volume, select_victim(volume, policy)):
                 continue
-        if volume.settings.trigger >= Trigger.F2FS:
-            kernel_step(volume)
-            continue
-        block, arrival_ns = volume.user_writes, np.int64(-1)
-        if block >= volume.block_count:
-            block = next_block(source)
-            arrival_ns = source.arrival_ns
-            if volume.knows_deaths:
-                deaths(volume)[block] = volume.user_writes + writes_until_overwrite(source)
-        write_block(volume, block, arrival_ns)
+        _write_next(volume)
+
+
+@compiled
+def write_without_cleaning(volume: Record, until: int) -> None:
+    """Let the user write, although cleaning is due, until the volume is critical or the count of writes is reached.
+
+    The built-in policy then looks for its victim again.
+    """
+    while volume.exhausted == 0 and volume.user_writes < until and not is_critical(volume):
+        _write_next(volume)
+    policy = np.int64(CleaningPolicy.GREEDY) if is_critical(volume) else np.int64(volume.settings.policy)
+    volume.suggestion = select_victim(volume, policy)
+
+
+@compiled
+def _write_next(volume: Record) -> None:
+    if volume.settings.trigger >= Trigger.F2FS:
+        kernel_step(volume)
+        return
+    block, arrival_ns = volume.user_writes, np.int64(-1)
+    if block >= volume.block_count:
+        block = next_block(volume.source)
+        arrival_ns = volume.source.arrival_ns
+        if volume.knows_deaths:
+            deaths(volume)[block] = volume.user_writes + writes_until_overwrite(volume.source)
+    write_block(volume, block, arrival_ns)
 
 
 @compiled

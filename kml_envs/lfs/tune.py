@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import CleaningPolicy
 from kml_envs.lfs.observation import CONTEXT_FEATURES, mark_recent, observe_context
-from kml_envs.lfs.simulator import advance
+from kml_envs.lfs.simulator import advance, advance_rows
 from kml_envs.lfs.state import settings_record
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
@@ -61,6 +61,11 @@ class TuneVolumes(LfsVolumes):
     def builtin_decision(self) -> FloatArray:
         """(N, 9) float64 NaN: the built-in algorithm at its shipped settings, whatever its formula."""
         return np.full((self.instances, len(ACTION_NAMES)), np.nan)
+
+    def wait(self, until: IntArray, rows: BoolArray) -> None:
+        """Let the users of the rows write on under the last parameters (see `proxy.protocols.Waiting`)."""
+        never = np.zeros(self.instances, np.bool_)
+        advance_rows(self.state.volumes, np.flatnonzero(rows), until, never)
 
     def pending(self) -> BoolArray:
         """(N,) bool: the control interval is over."""

@@ -16,7 +16,7 @@ from kml_envs.lfs.observation import (
     observe_candidate,
     observe_context,
 )
-from kml_envs.lfs.simulator import advance
+from kml_envs.lfs.simulator import advance, write_without_cleaning
 from kml_envs.lfs.state import SegmentState, segments, segments_per_section, slots_per_section
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
@@ -73,6 +73,10 @@ class VictimVolumes(LfsVolumes):
         _forecast_rows(self.state.volumes, self.candidates, decision, moved, freed)
         return moved, freed
 
+    def wait(self, until: IntArray, rows: BoolArray) -> None:
+        """Let the users of the rows write on without cleaning, down to the reserve (see `proxy.protocols.Waiting`)."""
+        _wait_rows(self.state.volumes, until, rows)
+
     def pending(self) -> BoolArray:
         """(N,) bool: a cleaning decision is waiting."""
         return np.asarray(self.state.volumes["pending"] != 0)
@@ -124,6 +128,14 @@ def _observe_rows(volumes: Record, candidates: Record, keys: Record, features: R
                 mask[i, k] = True
                 first = CONTEXT + k * PER_CANDIDATE
                 observe_candidate(volume, candidates[i, k], features[i, first : first + PER_CANDIDATE])
+
+
+@compiled
+def _wait_rows(volumes: Record, until: Record, rows: Record) -> None:
+    for i in range(volumes.size):
+        volume = volumes[i]
+        if rows[i] and volume.pending and volume.user_writes < until[i]:
+            write_without_cleaning(volume, until[i])
 
 
 @compiled

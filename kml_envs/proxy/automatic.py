@@ -286,8 +286,8 @@ class AutoMode:
         self._units_in_mode[emergency & there] = 0
         leaving = ended & emergency & ~there & (self._units_in_mode > HOLD)
         if leaving.any():
+            self.health.forgive(np.repeat(leaving & (cause == Cause.UNHEALTHY), self._shape[1]))
             self._change(leaving, Mode.LEARNING)
-            self.health.forgive(np.repeat(leaving, self._shape[1]))
 
     def _degrade(self, ended: BoolArray) -> None:
         """End trust where there is evidence that the agent is worse."""

@@ -24,6 +24,8 @@ class ProxyOptions:
         alpha: Mode `auto`: probability of ever trusting an agent without cause.
         tolerance: Mode `auto`: how much more than the built-in algorithm the agent may cost in all, as a share; also
             by how much it may be worse and still collaborate.
+        latency: Progress that the subsystem makes while the agent thinks; the recommendation comes after that.
+        deadline: Progress after which a recommendation is no longer waited for; None: there is no deadline.
         keep_builtin_decision: Ask the built-in algorithm at every decision and report what it would have done.
     """
 
@@ -36,6 +38,8 @@ class ProxyOptions:
     domains: int = 1
     alpha: float = 0.05
     tolerance: float = 0.03
+    latency: int = 0
+    deadline: int | None = None
     keep_builtin_decision: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +50,8 @@ class ProxyOptions:
         """
         if self.episode_progress < 1:
             raise UserError(f"an episode needs at least one unit of progress, got {self.episode_progress}")
+        if self.latency < 0 or (self.deadline is not None and self.deadline < 0):
+            raise UserError(f"latency {self.latency} and deadline {self.deadline}: must not be negative")
         if not 0.0 < self.alpha < 1.0 or not 0.0 < self.tolerance < 1.0:
             raise UserError(f"alpha {self.alpha} and tolerance {self.tolerance}: both must lie between 0 and 1")
         if self.mode == "auto" and self.share is not None and not 0.0 < self.share < 1.0:

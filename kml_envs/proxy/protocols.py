@@ -90,6 +90,18 @@ class BatchedSubsystem(Protocol):
 
 
 @runtime_checkable
+class Waiting(Protocol):
+    """What a `BatchedSubsystem` may add, so that agents take time: it never stands still while they think."""
+
+    def wait(self, until: IntArray, rows: BoolArray) -> None:
+        """Let time pass in the rows (N,) with their decisions still pending.
+
+        A row stops when its progress has reached `until` (N,) int64, or as soon as it is critical. Afterwards `check`
+        and `builtin_decision` answer for the new state; candidates keep their numbers.
+        """
+
+
+@runtime_checkable
 class Forecasting(Protocol):
     """What a `BatchedSubsystem` may add: the price of an operation before it runs, for mode `auto`."""
 

@@ -17,7 +17,7 @@ from kml_envs.proxy.efficiency import Efficiency, make_efficiency
 from kml_envs.proxy.lifecycle import DataSetState, LifeCycle
 from kml_envs.proxy.modes import AUTO, FixedMode, ModeController, parse_mode
 from kml_envs.proxy.options import ProxyOptions
-from kml_envs.proxy.protocols import BatchedSubsystem, SubsystemError
+from kml_envs.proxy.protocols import BatchedSubsystem, SubsystemError, Waiting
 from kml_envs.proxy.specs import Array, BoolArray, Feedback, FloatArray, IntArray, Snapshot, SystemState
 from kml_envs.proxy.statistics import Statistics
 from kml_envs.proxy.units import UnitSchedule
@@ -28,6 +28,9 @@ _CLEAN = int(DataSetState.CLEAN)
 _EXTRACTED_PARTIALLY = int(DataSetState.EXTRACTED_PARTIALLY)
 _EXTRACTED_COMPLETELY = int(DataSetState.EXTRACTED_COMPLETELY)
 _OBSOLETE = int(DataSetState.OBSOLETE)
+
+NEVER = 2**62
+"""Latency of a recommendation that does not come."""
 
 
 class MLModelProxy:
@@ -59,6 +62,7 @@ class MLModelProxy:
         self.asked: BoolArray = np.zeros(count, dtype=np.bool_)
         self.finished: BoolArray = np.zeros(count, dtype=np.bool_)
         self.statistics = Statistics(count)
+        self._waits = subsystem if isinstance(subsystem, Waiting) else None
         self._rows: IntArray = np.arange(count)
         self._begun: BoolArray = np.zeros(count, dtype=np.bool_)
         self._episode_start: IntArray = np.zeros(count, dtype=np.int64)
@@ -187,13 +191,14 @@ class MLModelProxy:
         self.preprocess_data()
         return self.publish_data()
 
-    def decide(self, recommendation: object, generation: object = None) -> Feedback:
+    def decide(self, recommendation: object, generation: object = None, latency: IntArray | None = None) -> Feedback:
         """The second half of the cycle: from a recommendation to the feedback on it.
 
         Args:
             recommendation: Anything; well-formed is (N,) integers for a choice, (N, A) numbers for bounds. None: it
                 has not come in time.
             generation: (N,) integers or one: the data set it was made for; None: the current one.
+            latency: (N,) int64, progress made until it came, `NEVER` where it did not come; None: that of the options.
 
         Returns:
             The feedback, when every row stands at its next question to the agent or at the end of its episode.
@@ -204,7 +209,12 @@ class MLModelProxy:
         """
         if not self.life_cycle.all_running and not self.life_cycle.running().any():
             self.life_cycle.apply("decide")
+        if recommendation is None and latency is None and self.options.deadline is not None:
+            latency = np.full(len(self._rows), NEVER)
+        late = self._pass_time(latency)
         judgement = self.preprocess_recommendation(recommendation, generation)
+        if late is not None:
+            judgement = self._judge_time(judgement, late)
         judgement = self.estimate_system_state(judgement)
         decision, builtin_decision = self.apply_recommendation(judgement)
         self.execute_operation(decision)
@@ -374,6 +384,8 @@ class MLModelProxy:
                 f"efficiency '{options.efficiency}' learns from units that the built-in algorithm controls, and "
                 f"mode '{options.mode}' has none: choose another mode, probes or efficiency 'shadow'"
             )
+        if options.latency > 0 and self._waits is None:
+            raise UserError(f"latency {options.latency}: {type(self.subsystem).__name__} cannot wait, it has no wait()")
         if options.mode == AUTO and options.probes:
             raise UserError("mode 'auto' decides on probe units itself: leave probes out")
         if options.mode == AUTO and options.window is not None and 2 * options.window > options.episode_progress:
@@ -395,6 +407,32 @@ class MLModelProxy:
             self._agent_rows = np.asarray(controller.share() > 0.0)
         self._agent_everywhere = self._schedule is None and bool(self._agent_rows.all())
         self.options, self.controller = options, controller
+
+    def _pass_time(self, latency: IntArray | None) -> BoolArray | None:
+        """Let the subsystem go on until the recommendations have come, or their deadline has passed.
+
+        Returns:
+            (N,) bool, those that come too late; None where no time passes.
+        """
+        options, waits = self.options, self._waits
+        if latency is None:
+            if options.latency == 0:
+                return None
+            latency = np.full(len(self._rows), options.latency, dtype=np.int64)
+        deadline = NEVER if options.deadline is None else options.deadline
+        late = np.asarray((latency > deadline) | (latency >= NEVER))
+        if waits is not None:
+            progress, (_, until) = self.subsystem.progress(), self._control()
+            waited = np.minimum(latency, deadline)
+            waited[waited >= NEVER] = 0  # nobody waits for ever
+            waits.wait(progress + np.minimum(waited, until - progress), self.asked)
+        return late
+
+    def _judge_time(self, judgement: Judgement, late: BoolArray) -> Judgement:
+        """Reject recommendations that came too late: after their deadline, or when there was no time left."""
+        verdict = np.where(late & self.asked, np.int8(Verdict.DEADLINE_MISSED), judgement.verdict)
+        verdict = reject(verdict, self.asked & np.asarray(self.subsystem.critical()), Verdict.EMERGENCY)
+        return Judgement(judgement.decision, verdict, not np.count_nonzero(verdict))
 
     def _begin_units(self, rows: BoolArray) -> None:
         """Draw the first units of the rows."""
