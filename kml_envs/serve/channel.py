@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from kml_envs.errors import UserError
-from kml_envs.proxy import Mode
+from kml_envs.proxy import Mode, Verdict
 from kml_envs.proxy.lifecycle import DataSetState, LifeCycleError, LifeCycleState
 from kml_envs.serve import dataset
 from kml_envs.serve.kernel import ServeOptions, SimulatedKernel, describe_feedback
@@ -126,7 +126,7 @@ class Channel:
 
     def _verdict(self) -> str:
         last = self.kernel.verdict
-        return "none\n" if last is None else f"{last[0]} {last[1].name.lower()}\n"
+        return "none\n" if last is None else f"{last[0]} {Verdict(last[1]).name.lower()}\n"
 
     def _efficiency(self) -> str:
         return f"{self.kernel.proxy.statistics.saved_by_agent[0]:.9g}\n"
@@ -234,7 +234,7 @@ class Handle:
     def _fresh(self) -> bool:
         """Whether a data set is published that this handle has not read."""
         kernel = self._channel.kernel
-        return kernel.published and kernel.proxy.generation[0] != self._generation
+        return bool(kernel.published and kernel.proxy.generation[0] != self._generation)
 
     def _read_data_set(self, size: int, offset: int) -> bytes | None:
         kernel = self._channel.kernel

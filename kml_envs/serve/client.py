@@ -18,7 +18,7 @@ from kml_envs.serve.channel import DATA_SET, LONGEST_WRITE, RECOMMENDATION
 from kml_envs.serve.dataset import DataSet, unpack
 from kml_envs.serve.socket_server import LENGTH, STATUS, Operation
 
-_REPLY_TIMEOUT_S = 120.0  # longer than the longest wait
+_REPLY_TIMEOUT_S = 120  # longer than the longest wait
 
 
 class ModelFiles(Protocol):
@@ -48,12 +48,12 @@ class SocketFiles:
         """
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(_REPLY_TIMEOUT_S)
+            # The kernel's own timeout: Python's would cost a system call before each of ours.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _REPLY_TIMEOUT_S, 0))
             self._socket.connect(str(path))
         except OSError:
             self._socket.close()
             raise
-        self._received = b""
 
     def read(self, name: str) -> bytes:
         """The contents of a file."""
@@ -81,22 +81,24 @@ class SocketFiles:
         named = name.encode()
         request = struct.pack("<BB", operation, len(named)) + named + rest
         self._socket.sendall(LENGTH.pack(len(request)) + request)
-        (length,) = LENGTH.unpack(self._take(LENGTH.size))
-        answer = self._take(length)
-        (status,) = STATUS.unpack_from(answer)
+        answer = self._receive(LENGTH.size)
+        whole = LENGTH.size + LENGTH.unpack_from(answer)[0]
+        if len(answer) < whole:
+            answer += self._receive(whole - len(answer))
+        (status,) = STATUS.unpack_from(answer, LENGTH.size)
         if status < 0:
             raise OSError(-status, os.strerror(-status), name)
-        return status, answer[STATUS.size :]
+        return status, answer[LENGTH.size + STATUS.size :]
 
-    def _take(self, count: int) -> bytes:
-        """The next so many bytes."""
-        while len(self._received) < count:
+    def _receive(self, least: int) -> bytes:
+        """What has come, at least so many bytes; never more than the one answer that is due."""
+        received = b""
+        while len(received) < least:
             piece = self._socket.recv(LONGEST_WRITE)
             if not piece:
                 raise ConnectionResetError(errno.ECONNRESET, "the server has closed the connection")
-            self._received += piece
-        taken, self._received = self._received[:count], self._received[count:]
-        return taken
+            received += piece
+        return received
 
 
 class MountedFiles:

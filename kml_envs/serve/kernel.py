@@ -19,8 +19,10 @@ from kml_envs.errors import UserError
 from kml_envs.proxy import Choice, Feedback, Mode, ProxyOptions, Verdict
 from kml_envs.proxy.lifecycle import DataSetState
 from kml_envs.proxy.specs import Snapshot
-from kml_envs.proxy.verdict import is_stale
 from kml_envs.serve.dataset import DataSet, pack
+
+# Looking a member up in an enumeration costs as much as a system call: once here, not at every decision.
+_OBSOLETE, _CORRUPTED = int(DataSetState.OBSOLETE), int(DataSetState.CORRUPTED)
 
 PROGRESS_PER_SECOND = 1000.0
 """Units of progress in a second of simulated time, of subsystems that have no `progress_per_second` of their own."""
@@ -83,7 +85,7 @@ class SimulatedKernel:
         open: Whether a data set is published and its recommendation awaited.
         present: Whether there is an agent to wait for.
         due: When `advance` has something to do next, in the driver's seconds; None: not before a command.
-        verdict: Generation and verdict of the last recommendation, or of the deadline that was missed last.
+        verdict: Generation and number of the last `Verdict`, that of a missed deadline included.
         feedback: Generation and feedback of the last decision; None before the first.
     """
 
@@ -105,12 +107,15 @@ class SimulatedKernel:
         self.env, self.proxy, self.options = env, env.proxy, options
         self.open = self.present = False
         self.due: float | None = -math.inf
-        self.verdict: tuple[int, Verdict] | None = None
+        self.verdict: tuple[int, int] | None = None
         self.feedback: tuple[int, Feedback] | None = None
         self._record = record
         self._missed = 0
         self._asked_at = -math.inf  # when simulated time reached the question
         self._data_set: bytes | None = None
+        asked = self.proxy.subsystem.recommendation
+        self._choice = isinstance(asked, Choice)
+        self._any = np.ones(asked.count, np.bool_) if isinstance(asked, Choice) else None
         self._rate = float(getattr(self.proxy.subsystem, "progress_per_second", PROGRESS_PER_SECOND))
         if record is not None:
             self.proxy.re_init(replace(self.proxy.options, keep_builtin_decision=True))
@@ -148,9 +153,9 @@ class SimulatedKernel:
     # What the agent does
 
     @property
-    def published(self) -> bool:
+    def published(self) -> bool | np.bool_:
         """Whether a decision waits, and its data set has not been discarded."""
-        return self.open and bool(self.proxy.data_set_state[0] != DataSetState.OBSOLETE)
+        return self.open and self.proxy.data_set_state[0] != _OBSOLETE
 
     def read_data_set(self) -> bytes:
         """The record of the published data set."""
@@ -160,9 +165,9 @@ class SimulatedKernel:
                 int(self.proxy.generation[0]),
                 int(self.proxy.subsystem.progress()[0]),
                 snapshot.features[0],
-                self._mask(snapshot),
+                self._any if snapshot.mask is None else snapshot.mask[0],
                 round(self.options.deadline_ms * 1e3),
-                bool(self.proxy.data_set_state[0] == DataSetState.CORRUPTED),
+                bool(self.proxy.data_set_state[0] == _CORRUPTED),
             )
             self._data_set = pack(data_set)
         return self._data_set
@@ -179,17 +184,19 @@ class SimulatedKernel:
         Anything else is judged, and where it is rejected the built-in algorithm acts.
         """
         self.agent_seen()
-        generation, recommendation = parse_recommendation(text, isinstance(self.proxy.subsystem.recommendation, Choice))
-        stale = generation is not None and bool(is_stale(generation, self.proxy.generation)[0])
+        generation, recommendation = parse_recommendation(text, self._choice)
+        stale = generation is not None and generation != self.proxy.generation[0]
         if not self.open or stale:
             named = 0 if generation is None else generation
             verdict = Verdict.NOT_ASKED if generation is None else Verdict.STALE
-            self.verdict = named, verdict
+            self.verdict = named, int(verdict)
             self.proxy.statistics.count(np.array([verdict], np.int8), self.proxy.life_cycle.running())
             return
         self._missed = 0
         self._decide(recommendation, now)
-        self.advance(now)
+        self.advance(now)  # where the next question is due already, its data set is there when the answer returns
+        if not self.open:
+            self.advance(now)  # also across the end of an episode
 
     # Commands
 
@@ -270,7 +277,7 @@ class SimulatedKernel:
         snapshot = self.proxy.publish_data() if self._record is not None else None
         feedback = self.proxy.decide(recommendation)
         self.feedback = generation, feedback
-        self.verdict = generation, Verdict(feedback.verdict[0])
+        self.verdict = generation, feedback.verdict.item()
         self._close()
         self._let_pass(int(self.proxy.subsystem.progress()[0]) - before, now)
         if self._record is not None and snapshot is not None:
@@ -292,13 +299,6 @@ class SimulatedKernel:
         """No recommendation is awaited any more."""
         self.open, self._data_set = False, None
 
-    def _mask(self, snapshot: Snapshot) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
-        """(K,) bool for a choice, also where every candidate may always be chosen."""
-        asked = self.proxy.subsystem.recommendation
-        if not isinstance(asked, Choice):
-            return None
-        return np.ones(asked.count, np.bool_) if snapshot.mask is None else snapshot.mask[0]
-
 
 def parse_recommendation(text: bytes, choice: bool) -> tuple[int | None, object]:
     """Read a recommendation; what cannot be read is left for the proxy to reject.
@@ -316,11 +316,11 @@ def parse_recommendation(text: bytes, choice: bool) -> tuple[int | None, object]
     generation = int(words[0])
     try:
         if choice and len(words) == 2:
-            return generation, [int(words[1])]
+            return generation, np.array([int(words[1])])
         if choice:
             return generation, [[float(word) for word in words[1:]]]
         return generation, np.array([[float(word) for word in words[1:]]])
-    except ValueError:
+    except (ValueError, OverflowError):
         return generation, ["unreadable"]
 
 

@@ -51,6 +51,9 @@ class Operation(IntEnum):
     LIST = 4
 
 
+_READ, _WRITE = int(Operation.READ), int(Operation.WRITE)
+
+
 async def serve_socket(channel: Channel, path: Path) -> asyncio.AbstractServer:
     """Listen at a path; only its owner may connect.
 
@@ -73,10 +76,10 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self._channel, self._loop = channel, loop
-        self._handles: dict[str, Handle] = {}
+        self._handles: dict[tuple[str, bool], Handle] = {}
         self._received = bytearray()
         self._waiting: tuple[Handle, asyncio.TimerHandle] | None = None
-        self._full = self._later = False
+        self._full = self._later = self._stuffed = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,22 +125,21 @@ class _Connection(asyncio.Protocol):
             if not self._later:
                 self._later = True
                 self._loop.call_soon(self._work)
-        if len(self._received) > LONGEST_REQUEST:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
+        if self._stuffed != (len(self._received) > LONGEST_REQUEST):
+            self._stuffed = not self._stuffed
+            (self._transport.pause_reading if self._stuffed else self._transport.resume_reading)()
 
     def _answer(self, request: bytes) -> None:
         """Carry one request out."""
         operation, length = request[0], request[1]
         name, rest = request[2 : 2 + length].decode(errors="replace"), request[2 + length :]
         try:
-            if operation == Operation.READ:
+            if operation == _READ:
                 contents = self._handle(name, reading=True).read(_MOST_OF_A_FILE)
                 if contents is None:
                     raise BlockingIOError(errno.EAGAIN, "no new data set is published")
                 self._reply(len(contents), contents)
-            elif operation == Operation.WRITE:
+            elif operation == _WRITE:
                 self._reply(self._handle(name, writing=True).write(rest))
             elif operation == Operation.WAIT and len(rest) == LENGTH.size:
                 self._wait(self._handle(name, reading=True), min(LENGTH.unpack(rest)[0], LONGEST_WAIT_MS))
@@ -151,8 +153,10 @@ class _Connection(asyncio.Protocol):
 
     def _handle(self, name: str, *, reading: bool = False, writing: bool = False) -> Handle:
         """The client's opening of a file; it lasts as long as the connection."""
-        opened = self._channel.open(name, reading=reading, writing=writing)
-        return self._handles.setdefault(name, opened)
+        key = name, writing
+        if key not in self._handles:
+            self._handles[key] = self._channel.open(name, reading=reading, writing=writing)
+        return self._handles[key]
 
     def _wait(self, handle: Handle, milliseconds: int) -> None:
         if handle.poll():
