@@ -1,6 +1,7 @@
-"""Search for the best constant action of a continuous environment on training workloads, by the cross-entropy method.
+"""Search for the best constant actions of a continuous environment on training workloads, by the cross-entropy method.
 
-    python -m agents.action_search --seed 0
+    python -m agents.action_search                                       # one action for all
+    python -m agents.action_search --each agents/teachers/LfsTune-v0.yml # and one for each training workload
 
 Prints each generation, and at the end the action to put into `initial_action` of a hyperparameter file. Rubinstein and
 Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussian to them, repeat.
@@ -9,16 +10,23 @@ Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
+from agents.hyperparameter_files import read_entry
 from agents.playing import make_environment
 from kml_envs.errors import OneLineParser, run_command
+from kml_envs.files import write_text
+from kml_envs.lfs.tune import ACTION_NAMES
+from kml_envs.suites import workload_names
 
 FloatArray = npt.NDArray[np.float64]
 
 ENVIRONMENT = "kml/LfsTune-v0"
+NUMBERS = len(ACTION_NAMES)
 EPISODE_VOLUMES = 3.0
 EPISODE_SEED = 5
 WORKLOADS = (
@@ -37,19 +45,30 @@ WORKLOADS = (
 )
 SMOOTHING = 0.7  # share of the new fit in the next Gaussian
 LEAST_DEVIATION = 0.02
+DEVIATION, NARROW_DEVIATION = 0.4, 0.25  # of the first Gaussian, without and with a start
+DISTANCE_COST = 0.01  # an action of one workload is worth a distance from that of all: what does not matter stays equal
+USER_BLOCKS_TOGETHER = {"age_times_valid_share": -0.3, "user_interval_scale": 0.2}  # a second place to begin
 
 
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=12)
+    parser.add_argument("--generations", type=int, default=14)
     parser.add_argument("--population", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--each", type=Path, metavar="FILE", help="search an action for each training workload, near `initial_action`"
+    )
     arguments = parser.parse_args()
+    settings = (arguments.population, arguments.generations, arguments.seed)
+    if arguments.each is not None:
+        search_each(arguments.each, *settings)
+        return
     cost = mean_log_cost(ENVIRONMENT, WORKLOADS, arguments.population)
-    print(f"zero action (greedy): write amplification {np.exp(cost(np.zeros((arguments.population, 9)))[0]):.3f}")
-    action = cross_entropy(cost, 9, arguments.population, arguments.generations, arguments.seed, report)
-    print("initial_action: [" + ", ".join(f"{number:.2f}" for number in action) + "]")
+    zero = np.exp(cost(np.zeros((arguments.population, NUMBERS)))[0])
+    print(f"zero action: write amplification {zero:.3f}")
+    action = cross_entropy(cost, np.zeros(NUMBERS), DEVIATION, *settings, report)
+    print("initial_action: " + _text(action))
 
 
 def report(generation: int, cost: float) -> None:
@@ -57,9 +76,41 @@ def report(generation: int, cost: float) -> None:
     print(f"generation {generation:3}: write amplification {np.exp(cost):.4f}", flush=True)
 
 
+def search_each(file: Path, population: int, generations: int, seed: int) -> None:
+    """Search an action for each training workload, and write them into a YAML file, a line each.
+
+    The search begins at the `initial_action` of the hyperparameters, and again where user blocks are not split; the
+    better end is kept.
+    """
+    common = np.array(read_entry("ppo", ENVIRONMENT)["policy_kwargs"]["initial_action"], np.float64)
+    together = common.copy()
+    for name, number in USER_BLOCKS_TOGETHER.items():
+        together[ACTION_NAMES.index(name)] = number
+    lines = []
+    for workload in workload_names("train"):
+        cost = _near(common, mean_log_cost(ENVIRONMENT, [workload], population))
+        found = [
+            cross_entropy(cost, start, NARROW_DEVIATION, population, generations, seed, lambda *_: None)
+            for start in (common, together)
+        ]
+        ends = np.tile(common, (population, 1))
+        ends[: len(found)] = found
+        costs = cost(ends)
+        best = found[int(np.argmin(costs[: len(found)]))]
+        lines.append(f"{workload}: {_text(best)}")
+        print(f"{workload}: write amplification {np.exp(costs[-1]):.3f} -> {np.exp(costs[:2].min()):.3f}", flush=True)
+    write_text(file, "\n".join([f"# Written by python -m agents.action_search --each {file}", *lines, ""]))
+
+
+def read_actions(file: Path) -> dict[str, FloatArray]:
+    """Actions by workload, as `search_each` writes them."""
+    return {name: np.array(action, np.float64) for name, action in yaml.safe_load(file.read_text()).items()}
+
+
 def cross_entropy(
     cost: Callable[[FloatArray], FloatArray],
-    numbers: int,
+    start: FloatArray,
+    spread: float,
     population: int,
     generations: int,
     seed: int,
@@ -69,7 +120,8 @@ def cross_entropy(
 
     Args:
         cost: Costs (population,) of actions (population, numbers); the first of them is the Gaussian's mean.
-        numbers: How many numbers an action has.
+        start: (numbers,) mean of the first Gaussian.
+        spread: Its standard deviation.
         population: Actions of a generation.
         generations: How many generations.
         seed: Of the draws.
@@ -79,9 +131,9 @@ def cross_entropy(
         (numbers,) the mean of the last Gaussian.
     """
     rng = np.random.default_rng(seed)
-    mean, deviation = np.zeros(numbers), np.full(numbers, 0.4)
+    mean, deviation = start.copy(), np.full(start.size, spread)
     for generation in range(generations):
-        actions = np.clip(rng.normal(mean, deviation, (population, numbers)), -1.0, 1.0)
+        actions = np.clip(rng.normal(mean, deviation, (population, start.size)), -1.0, 1.0)
         actions[0] = mean
         costs = cost(actions)
         tell(generation, float(costs[0]))
@@ -117,6 +169,14 @@ def mean_log_cost(env_id: str, workloads: Sequence[str], population: int) -> Cal
         return total / len(environments)
 
     return cost
+
+
+def _near(common: FloatArray, cost: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray], FloatArray]:
+    return lambda actions: cost(actions) + DISTANCE_COST * ((actions - common) ** 2).sum(axis=1)
+
+
+def _text(action: FloatArray) -> str:
+    return "[" + ", ".join(f"{number:.2f}" for number in action) + "]"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ TUNE_PLACEMENT = "age-threshold"
 _TUNE_ONLY = ("interval_volumes", "age_thresholds")
 COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
 COMPARED_WITH_SPLIT = ("greedy", "cost-benefit")
+COMPARED_WITH_PLACEMENTS = ("cost-benefit/sepbit", "cost-benefit/dac")  # they split the user's blocks, as agents do
 
 
 class Policy(Protocol):
@@ -181,10 +182,12 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
 
 
 def compared_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Contender, ...]:
-    """The built-in algorithms of a closing table: with the environment's placement, and with user/GC split."""
+    """The built-in algorithms of a closing table: with the environment's placement, and with some others."""
     names = list(dict.fromkeys((*COMPARED_BUILTINS, env_kwargs.get("builtin", "greedy"))))
     if env_placement(env_id, env_kwargs) != "user-gc-split":
         names += [f"{name}/user-gc-split" for name in COMPARED_WITH_SPLIT]
+    if env_id == TUNE:
+        names += COMPARED_WITH_PLACEMENTS
     return tuple(builtin_contender(name, env_id, env_kwargs) for name in names)
 
 

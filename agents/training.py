@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
@@ -28,6 +29,7 @@ from agents.imitation import imitate
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
 from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
+from agents.teaching import learn_from_teachers
 from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
@@ -121,6 +123,11 @@ class Plan:
     settings: RunSettings
     further_steps: int
     saved: SavedRun | None
+
+    @property
+    def played_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment that do not concern training only."""
+        return {key: value for key, value in self.env_kwargs.items() if key not in ("workloads", "mode")}
 
 
 def train(options: TrainingOptions) -> TrainingResult:
@@ -262,6 +269,14 @@ def _learn(
     model: BaseAlgorithm, plan: Plan, callbacks: list[BaseCallback], options: TrainingOptions, evaluate: Evaluate
 ) -> None:
     """Train for the planned steps, with a progress bar where one is wanted."""
+    if plan.settings.imitate and plan.saved is None:
+        learn_from_teachers(
+            cast(ActorCriticPolicy, model.policy),
+            plan.env,
+            plan.played_kwargs,
+            seed=plan.seed,
+            threads=plan.settings.env_threads,
+        )
     shown = options.progress if options.progress is not None else sys.stderr.isatty()
     total = model.num_timesteps + plan.further_steps
     progress = ShowProgress(total, evaluate) if shown else None
@@ -304,10 +319,9 @@ def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..
     from agents.evaluation import closing_report
 
     model.set_parameters(str(folder.best_model), device=model.device)
-    arguments = {key: value for key, value in plan.env_kwargs.items() if key not in ("workloads", "mode")}
     say("playing the held-out workloads ...", flush=True)
     workloads = workload_names(HELD_OUT_SUITE)
-    say(closing_report(plan.env, arguments, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
+    say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
 
 
 def _settled(plan: Plan) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from kml_envs.workloads.synthetic import (
     PhaseKind,
     Workload,
     circular_log,
+    copy_on_write,
     hot_cold,
     in_bursts,
     replay,
@@ -29,7 +30,7 @@ from kml_envs.workloads.synthetic import (
 )
 from kml_envs.workloads.trace import read_trace
 
-SUITE_VERSION = 1
+SUITE_VERSION = 2
 """Changes whenever a workload of a suite does: results are comparable within one version only."""
 
 SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
@@ -45,6 +46,13 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "zipf-1.1",
         "circular-log-0.3-0.05",
         "circular-log-0.5-0.2",
+        "circular-log-0.3-0.3",
+        "circular-log-0.6-0.4",
+        "circular-log-0.8-0.6",
+        "copy-on-write-0.1-0.8-0.2",
+        "copy-on-write-0.2-0.9-0.4",
+        "copy-on-write-0.3-0.5-0.5",
+        "copy-on-write-0.5-0.9-0.1",
         "shifting-hot-spots",
         "shifting-skew",
     ),
@@ -53,6 +61,7 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "hot-cold-0.75-0.25",
         "zipf-0.8",
         "circular-log-0.4-0.1",
+        "copy-on-write-0.2-0.7-0.3",
         "shifting-zipf",
     ),
     "synthetic-held-out": ("uniform", "zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture"),
@@ -154,8 +163,8 @@ def make_workload(name: str) -> Workload:
 
     Args:
         name: `uniform`, `sequential`, `zipf-THETA`, `hot-cold-WRITES-BLOCKS`, `circular-log-WRITES-BLOCKS`,
-            `shifting-…`, a bundled trace's name, or `trace:PATH` for a trace file of the user; a synthetic one may be
-            followed by `@bursts-WRITES-RATE-GAP`, a trace by `@slowed-FACTOR`.
+            `copy-on-write-FREE-WRITES-BLOCKS`, `shifting-…`, a bundled trace's name, or `trace:PATH` for a trace file
+            of the user; a synthetic one may be followed by `@bursts-WRITES-RATE-GAP`, a trace by `@slowed-FACTOR`.
 
     Returns:
         The workload.
@@ -184,7 +193,15 @@ def make_workload(name: str) -> Workload:
         return hot_cold(float(match[1]), float(match[2]))
     if match := re.fullmatch(r"circular-log-([0-9.]+)-([0-9.]+)", name):
         return circular_log(float(match[1]), float(match[2]))
-    kinds = ("zipf-THETA", "hot-cold-WRITES-BLOCKS", "circular-log-WRITES-BLOCKS", "trace:PATH")
+    if match := re.fullmatch(r"copy-on-write-([0-9.]+)-([0-9.]+)-([0-9.]+)", name):
+        return copy_on_write(float(match[1]), float(match[2]), float(match[3]))
+    kinds = (
+        "zipf-THETA",
+        "hot-cold-WRITES-BLOCKS",
+        "circular-log-WRITES-BLOCKS",
+        "copy-on-write-FREE-WRITES-BLOCKS",
+        "trace:PATH",
+    )
     accepted = {"uniform", "sequential", *kinds}
     raise unknown_name("workload", name, accepted | set(suites()) | set(bundled_index()) | set(_SHIFTING))
 

@@ -66,8 +66,8 @@ class LfsArguments:
         """
         raise NotImplementedError
 
-    def file_system(self, placement: str) -> LfsConfig:
-        """Make the file system with a placement of this name.
+    def file_system(self, placement: str, *, keep_intervals: bool = False) -> LfsConfig:
+        """Make the file system with a placement of this name, and with update intervals if the agent needs them.
 
         Raises:
             UserError: A name is not known, or sizes do not fit together.
@@ -77,7 +77,9 @@ class LfsArguments:
             raise unknown_name("placement", placement, PLACEMENTS)
         return LfsConfig(
             Geometry(self.segments, self.blocks_per_segment, self.segments_per_section, self.utilisation),
-            PlacementConfig(PLACEMENTS[placement], age_thresholds=tuple(self.age_thresholds)),
+            PlacementConfig(
+                PLACEMENTS[placement], age_thresholds=tuple(self.age_thresholds), keep_intervals=keep_intervals
+            ),
             CleaningConfig(policy=policy, trigger_sections=self.trigger_sections),
         )
 

@@ -37,8 +37,9 @@ class Placement(enum.IntEnum):
     TEMPERATURE = 3
     DAC = 4
     SEPBIT = 5
-    CLAIRVOYANT = 6
-    INFORMED = 7
+    UPDATE_INTERVAL = 6
+    CLAIRVOYANT = 7
+    INFORMED = 8
 
 
 _FORESIGHTED_POLICIES = (CleaningPolicy.CLAIRVOYANT, CleaningPolicy.INFORMED)
@@ -134,10 +135,13 @@ class PlacementConfig:
     Attributes:
         rule: The placement rule.
         age_thresholds: AGE_THRESHOLD: ages, in volumes of user writes, that split relocated blocks; one log more
-            than thresholds.
+            than thresholds. UPDATE_INTERVAL: intervals that split all blocks.
         classes: Number of logs of DAC and of the oracles' placement.
         hot_age: TEMPERATURE: blocks updated within this age, in volumes, are hot (F2FS: 262,144 blocks).
         warm_age: TEMPERATURE: blocks updated within this age, in volumes, are warm (F2FS: 2,621,440 blocks).
+        interval_gain: Weight of the newest interval between two writes of a block in its smoothed update interval
+            (F2FS's age extent cache: 0.7, 1 - LAST_AGE_WEIGHT).
+        keep_intervals: Keep smoothed update intervals under a rule other than UPDATE_INTERVAL too.
     """
 
     rule: Placement = Placement.USER_GC_SPLIT
@@ -145,6 +149,8 @@ class PlacementConfig:
     classes: int = 6
     hot_age: float = 0.1
     warm_age: float = 1.0
+    interval_gain: float = 0.15
+    keep_intervals: bool = False
 
     def __post_init__(self) -> None:
         """Check the thresholds.
@@ -156,6 +162,13 @@ class PlacementConfig:
             raise UserError(f"age_thresholds {self.age_thresholds}: one to six increasing ages, in volumes")
         if not 2 <= self.classes <= 8:
             raise UserError(f"classes {self.classes}: must lie in 2..8")
+        if not 0 < self.interval_gain <= 1:
+            raise UserError(f"interval_gain {self.interval_gain}: must lie above 0 and not above 1")
+
+    @property
+    def keeps_intervals(self) -> bool:
+        """Whether each block has a smoothed update interval."""
+        return self.keep_intervals or self.rule is Placement.UPDATE_INTERVAL
 
     @property
     def user_logs(self) -> int:
@@ -164,6 +177,7 @@ class PlacementConfig:
             Placement.TEMPERATURE: 3,
             Placement.DAC: self.classes,
             Placement.SEPBIT: 2,
+            Placement.UPDATE_INTERVAL: len(self.age_thresholds) + 1,
             Placement.CLAIRVOYANT: self.classes,
             Placement.INFORMED: self.classes,
         }.get(self.rule, 1)

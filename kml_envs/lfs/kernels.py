@@ -45,6 +45,7 @@ from kml_envs.lfs.state import (
 from kml_envs.lfs.writing import (
     NANOSECONDS,
     account_time,
+    note_interval,
     note_overwrite,
     rewrite,
     set_clock,
@@ -140,6 +141,7 @@ def _write_back_page(volume: Record) -> None:
         f2fs.gathered = 0
     if dirty_pages(volume)[block] == 0:  # a second write of the same page, or cleaning wrote it
         return
+    note_interval(volume, block)
     log = user_log(volume, block, np.int64(blocks(volume)[block].location))
     note_overwrite(volume, block)
     rewrite(volume, block, log)

@@ -17,6 +17,7 @@ from kml_envs.lfs.state import (
     dirty_row,
     history,
     overwrite_ages,
+    overwrite_intervals,
     population,
     segments,
     segments_per_section,
@@ -31,6 +32,7 @@ CONTEXT_FEATURES = (
     *(f"overwrite_age_{bucket}" for bucket in range(AGE_BUCKETS)),
     *(f"segments_valid_{10 * step}_percent" for step in range(UTILISATION_BINS)),
 )
+INTERVAL_FEATURES = (*(f"update_interval_{bucket}" for bucket in range(AGE_BUCKETS)), "predictability")
 CANDIDATE_FEATURES = (
     "present",
     "valid_share",
@@ -76,6 +78,31 @@ def observe_context(volume: Record, out: Record) -> None:
 
 
 @compiled
+def observe_intervals(volume: Record, out: Record) -> None:
+    """Write the features of update intervals, of a volume that keeps them.
+
+    Args:
+        volume: The VOLUME record.
+        out: (17,) float32, in the order of INTERVAL_FEATURES. update_interval_k: share of the recently overwritten
+            blocks of which an interval within a factor of two was expected, buckets as of overwrite_age_k;
+            predictability: correlation of the logarithms of interval and age over these blocks, 0 where negative.
+    """
+    ages, expected = overwrite_ages(volume), overwrite_intervals(volume)
+    count, age, interval, squared_age, squared_interval = 0.0, 0.0, 0.0, 0.0, 0.0
+    for bucket in range(AGE_BUCKETS):
+        count += expected[bucket]
+        age += ages[bucket] * bucket
+        interval += expected[bucket] * bucket
+        squared_age += ages[bucket] * bucket**2
+        squared_interval += expected[bucket] * bucket**2
+    for bucket in range(AGE_BUCKETS):
+        out[bucket] = expected[bucket] / max(count, 1.0)
+    spread = (count * squared_age - age**2) * (count * squared_interval - interval**2)
+    together = count * volume.age_products - age * interval
+    out[AGE_BUCKETS] = min(max(together, 0.0) / np.sqrt(spread), 1.0) if spread > 0.0 else 0.0
+
+
+@compiled
 def mark_recent(volume: Record) -> None:
     """Remember what happened since the last mark, and let older overwrite ages fade."""
     writes = volume.user_writes - volume.mark_writes
@@ -89,8 +116,11 @@ def mark_recent(volume: Record) -> None:
     volume.mark_moved = volume.moved
     volume.mark_cleanings = volume.cleanings
     ages = overwrite_ages(volume)
+    expected = overwrite_intervals(volume)
     for bucket in range(AGE_BUCKETS):
         ages[bucket] >>= 1
+        expected[bucket] >>= 1
+    volume.age_products >>= 1
 
 
 @compiled

@@ -122,12 +122,12 @@ def _adopt(found: LfsState, config: LfsConfig, kind: OracleKind) -> LfsState:
     _close_logs(found.volumes)
     informed = kind is OracleKind.INFORMED
     state = allocate(config, found.table, len(found.volumes), foresight=not informed, rates=informed)
-    own = ["settings", "log_count", "knows_deaths", *ARRAYS]
+    own = ["settings", "log_count", "knows_deaths", "keeps_intervals", *ARRAYS]
     kept = state.volumes[own].copy()
     state.volumes[:] = found.volumes
     for name in own:
         state.volumes[name] = kept[name]
-    for name in set(ARRAYS) - {"deaths", "rates", "logs"}:
+    for name in set(ARRAYS) - {"deaths", "rates", "intervals", "logs"}:
         getattr(state, name)[:] = getattr(found, name)
     state.logs["section"][:] = -1
     return state

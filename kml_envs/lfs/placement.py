@@ -11,7 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import Placement
 from kml_envs.lfs.foresight import class_by_rate, class_by_remaining_life
-from kml_envs.lfs.state import blocks, segments
+from kml_envs.lfs.state import blocks, intervals, segments
 
 LIFETIME_SAMPLES = 16
 
@@ -35,7 +35,8 @@ def user_log(volume: Record, block: int, location: int) -> int:
     Returns:
         Log number. Sources: TEMPERATURE is F2FS's age_extent_cache rule (fs/f2fs/segment.c,
         __get_age_segment_type) with the three data logs, DAC Chiang, Lee and Chang 1999, SEPBIT Wang et al.
-        FAST'22, CLAIRVOYANT the future-knowledge scheme of the latter.
+        FAST'22, UPDATE_INTERVAL this project's split by the smoothed ages of F2FS's age extent cache
+        (fs/f2fs/extent_cache.c, __calculate_block_age), CLAIRVOYANT the future-knowledge scheme of SepBIT's paper.
     """
     settings = volume.settings
     placement = settings.placement
@@ -52,6 +53,8 @@ def user_log(volume: Record, block: int, location: int) -> int:
         return min(_log_of(volume, location) + 1, settings.logs - 1)
     if placement == Placement.SEPBIT:
         return 0 if location >= 0 and block_age(volume, block) < volume.lifetime_threshold else 1
+    if placement == Placement.UPDATE_INTERVAL:
+        return _interval_log(volume, settings.user_interval_scale * intervals(volume)[block])
     if placement == Placement.CLAIRVOYANT:
         return class_by_remaining_life(volume, block)
     return class_by_rate(volume, block)
@@ -88,6 +91,8 @@ def relocation_log(volume: Record, block: int, source_log: int) -> int:
         return max(source_log - 1, 0)
     if placement == Placement.SEPBIT:
         return _sepbit_relocation_log(volume, block, source_log)
+    if placement == Placement.UPDATE_INTERVAL:
+        return _interval_log(volume, intervals(volume)[block] + settings.age_weight * block_age(volume, block))
     if placement == Placement.CLAIRVOYANT:
         return class_by_remaining_life(volume, block)
     return class_by_rate(volume, block)
@@ -110,6 +115,15 @@ def note_collected(volume: Record, log: int, lifetime: int) -> None:
         volume.lifetime_threshold = volume.lifetime_sum / LIFETIME_SAMPLES
         volume.lifetime_sum = 0
         volume.lifetime_count = 0
+
+
+@compiled
+def _interval_log(volume: Record, interval: float) -> int:
+    settings = volume.settings
+    log = 0
+    while log < settings.logs - 1 and interval >= settings.age_threshold[log]:
+        log += 1
+    return log
 
 
 @compiled

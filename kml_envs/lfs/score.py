@@ -13,17 +13,17 @@ _EXPONENT_BIAS = 1023
 
 
 @compiled
-def linear_score(weights: Record, u: float, age: float, quiet: float, relocated: int) -> float:
+def linear_score(weights: Record, u: float, age: float, quiet: float, coldness: float) -> float:
     """Score of a section; the highest is cleaned.
 
-    −u + 2 (a0 u² + a1 m + a2 m u + a3 i + a4 i u + r (a5 + a6 u + a7 m)), see `LfsTuneEnv` for the letters.
+    −u + 2 (a0 u² + a1 m + a2 m u + a3 i + a4 i u + c (a5 + a6 u + a7 m)), see `LfsTuneEnv` for the letters.
 
     Args:
         weights: (8,) float64, a0 to a7.
         u: Valid share, 0..1.
         age: Time since mtime, in volumes of user writes.
         quiet: User writes since the last invalidation, in sections.
-        relocated: 1 if cleaning wrote the section.
+        coldness: The log that wrote the section, 0 the first to 1 the last.
 
     Returns:
         The score.
@@ -31,8 +31,7 @@ def linear_score(weights: Record, u: float, age: float, quiet: float, relocated:
     m = 0.25 * log2(1.0 + 16.0 * age)
     i = 0.25 * log2(1.0 + quiet)
     extra = u * (weights[0] * u + weights[2] * m + weights[4] * i) + weights[1] * m + weights[3] * i
-    if relocated:
-        extra += weights[5] + weights[6] * u + weights[7] * m
+    extra += coldness * (weights[5] + weights[6] * u + weights[7] * m)
     return -u + 2.0 * extra
 
 
@@ -77,6 +76,7 @@ def best_score(volume: Record, start: int) -> int:
     """The dirty section with the highest score, the first in scan order from `start` among equals; -1 if none."""
     weights = volume.settings.score
     of_section, of_volume = 1.0 / slots_per_section(volume), 1.0 / volume.block_count
+    of_log = 1.0 / max(volume.settings.logs - 1, np.int64(1))
     clock, now = volume.clock, volume.user_writes
     best, highest = np.int64(-1), -np.inf
     for step in range(volume.word_count + 1):
@@ -87,7 +87,7 @@ def best_score(volume: Record, start: int) -> int:
             head = segments(volume)[section * segments_per_section(volume)]
             age = (clock - section_mtime(volume, section)) * of_volume
             quiet = (now - head.last_invalidation) * of_section
-            score = linear_score(weights, head.section_valid * of_section, age, quiet, head.relocated)
+            score = linear_score(weights, head.section_valid * of_section, age, quiet, head.log * of_log)
             if score > highest:
                 best, highest = section, score
     return best

@@ -16,7 +16,7 @@ from kml_envs.lfs.config import CleaningPolicy, Trigger
 from kml_envs.lfs.kernels import f2fs_needs_cleaning, kernel_step, open_f2fs_logs
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import add_section
-from kml_envs.lfs.state import blocks, deaths, dirty_row, free_row, logs, owners, population
+from kml_envs.lfs.state import blocks, deaths, dirty_row, free_row, intervals, logs, owners, population
 from kml_envs.lfs.writing import write_block, write_checkpoint
 from kml_envs.workloads.source import next_block, writes_until_overwrite
 
@@ -131,6 +131,9 @@ def _format(volume: Record, seed: Record) -> None:
     volume.lifetime_threshold = np.inf
     for block in range(volume.block_count + volume.node_count):
         blocks(volume)[block].location = -1
+    if volume.keeps_intervals:
+        for block in range(volume.block_count):
+            intervals(volume)[block] = volume.block_count
     for slot in range(volume.sections * volume.slots_per_section):
         owners(volume)[slot] = -1
     for log in range(volume.log_count):

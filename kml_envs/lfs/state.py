@@ -73,6 +73,9 @@ SETTINGS = np.dtype(
         ("logs", np.int64),
         ("age_threshold", np.int64, (6,)),  # user writes
         ("thresholds", np.int64),
+        ("interval_gain", np.float64),  # UPDATE_INTERVAL: weight of a block's newest interval
+        ("user_interval_scale", np.float64),  # what a user write's interval is multiplied by before it is classed
+        ("age_weight", np.float64),  # how much of its age a relocated block's interval is lengthened by
         ("score", np.float64, (8,)),  # weights of the SCORE policy
         ("write_ns", np.int64),
         ("read_ns", np.int64),
@@ -104,6 +107,7 @@ VOLUME = np.dtype(
         ("group_count", np.int64),
         ("age_shift", np.int64),  # log2 of the age that falls into the first bucket of `overwrite_ages`
         ("knows_deaths", np.int8),  # `deaths` is there
+        ("keeps_intervals", np.int8),  # `intervals` is there
         # addresses of this instance's arrays in LfsState, of the same names
         ("blocks", np.uint64),
         ("owners", np.uint64),
@@ -114,9 +118,11 @@ VOLUME = np.dtype(
         ("index_summary", np.uint64),
         ("population", np.uint64),
         ("overwrite_ages", np.uint64),
+        ("overwrite_intervals", np.uint64),
         ("latencies", np.uint64),
         ("deaths", np.uint64),
         ("rates", np.uint64),
+        ("intervals", np.uint64),
         ("history", np.uint64),
         ("dirty_pages", np.uint64),
         ("batch", np.uint64),
@@ -127,6 +133,7 @@ VOLUME = np.dtype(
         ("recent_moved", np.float64),  # blocks moved per user write
         ("recent_victim", np.float64),  # valid share of the victims
         ("marks", np.int64),  # marks so far
+        ("age_products", np.int64),  # sum of age bucket times interval bucket over the overwritten blocks
         # counters and state
         ("user_writes", np.int64),  # user blocks written, fill included
         ("moved", np.int64),  # blocks relocated by cleaning
@@ -169,9 +176,11 @@ ARRAYS = (
     "index_summary",
     "population",
     "overwrite_ages",
+    "overwrite_intervals",
     "latencies",
     "deaths",
     "rates",
+    "intervals",
     "history",
     "dirty_pages",
     "batch",
@@ -197,9 +206,11 @@ class LfsState(NamedTuple):
     index_summary: NDArray[np.uint64]  # (N, R, ceil(C / 4096)) bitmap of the non-empty words of `index`
     population: NDArray[np.int32]  # (N, R) sections in each row
     overwrite_ages: NDArray[np.int64]  # (N, AGE_BUCKETS) overwritten blocks by log2 of their age in user writes
+    overwrite_intervals: NDArray[np.int64]  # (N, AGE_BUCKETS) the same by the update interval that was expected
     latencies: NDArray[np.int64]  # (N, LATENCY_BUCKETS) user writes by latency
     deaths: NDArray[np.int64]  # (N, P) or (N, 0): user write that will overwrite the block (clairvoyant only)
     rates: NDArray[np.float64]  # (N, P) or (N, 0): write probability of the block (informed only)
+    intervals: NDArray[np.float32]  # (N, P) or (N, 0): smoothed update interval of the block in user writes
     history: NDArray[np.float64]  # (N, HISTORY) ring: blocks moved per user write between two marks
     dirty_pages: NDArray[np.uint8]  # (N, P + node blocks) or (N, 0): see f2fs.py, as the next
     batch: NDArray[np.int32]  # (N, blocks of a write-back) or (N, 0)
@@ -238,9 +249,11 @@ def allocate(
         index_summary=np.zeros((instances, rows, -(-words // 64)), np.uint64),
         population=np.zeros((instances, rows), np.int32),
         overwrite_ages=np.zeros((instances, AGE_BUCKETS), np.int64),
+        overwrite_intervals=np.zeros((instances, AGE_BUCKETS), np.int64),
         latencies=np.zeros((instances, LATENCY_BUCKETS), np.int64),
         deaths=np.zeros((instances, geometry.volume_blocks if foresight else 0), np.int64),
         rates=np.zeros((instances, geometry.volume_blocks if rates else 0), np.float64),
+        intervals=np.zeros((instances, geometry.volume_blocks if config.placement.keeps_intervals else 0), np.float32),
         history=np.zeros((instances, HISTORY), np.float64),
         dirty_pages=np.zeros((instances, paged), np.uint8),
         batch=np.zeros((instances, config.f2fs.writeback_batch if nodes else 0), np.int32),
@@ -264,6 +277,7 @@ def allocate(
         "group_count": -(-words // 64),
         "age_shift": max(0, geometry.volume_blocks.bit_length() - AGE_BUCKETS + 4),
         "knows_deaths": foresight,
+        "keeps_intervals": config.placement.keeps_intervals,
     }
     for name, value in sizes.items():
         state.volumes[name] = value
@@ -296,6 +310,9 @@ def settings_record(config: LfsConfig) -> NDArray[np.void]:
         "user_logs": placement.user_logs,
         "logs": placement.logs,
         "thresholds": len(placement.age_thresholds),
+        "interval_gain": placement.interval_gain,
+        "user_interval_scale": 1.0,
+        "age_weight": 0.25,
         "write_ns": latency.write_ns,
         "read_ns": latency.read_ns,
         "erase_ns": latency.erase_ns,
@@ -352,6 +369,9 @@ population = array_of("population", np.int32)
 overwrite_ages = array_of("overwrite_ages", np.int64, AGE_BUCKETS)
 """Overwritten blocks by age, (AGE_BUCKETS,) int64."""
 
+overwrite_intervals = array_of("overwrite_intervals", np.int64, AGE_BUCKETS)
+"""Overwritten blocks by the update interval that was expected of them, (AGE_BUCKETS,) int64."""
+
 latencies = array_of("latencies", np.int64, LATENCY_BUCKETS)
 """User writes by latency, (LATENCY_BUCKETS,) int64."""
 
@@ -360,6 +380,9 @@ deaths = array_of("deaths", np.int64)
 
 rates = array_of("rates", np.float64)
 """Write probability of each block, (P,) float64; only under the informed oracle."""
+
+intervals = array_of("intervals", np.float32)
+"""Smoothed update interval of each block in user writes, (P,) float32; only where `keeps_intervals`."""
 
 index_rows = constant_of("index_rows")
 """Rows of the section index."""

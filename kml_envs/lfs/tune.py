@@ -1,4 +1,4 @@
-"""The agent tunes the cleaner: per control interval the weights of the victim score and the age thresholds."""
+"""The agent tunes the cleaner: per control interval the weights of the victim score, and how blocks are split."""
 
 from __future__ import annotations
 
@@ -6,29 +6,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.lfs.config import CleaningPolicy
-from kml_envs.lfs.observation import CONTEXT_FEATURES, mark_recent, observe_context
+from kml_envs.lfs.config import CleaningPolicy, Placement
+from kml_envs.lfs.observation import (
+    CONTEXT_FEATURES,
+    INTERVAL_FEATURES,
+    mark_recent,
+    observe_context,
+    observe_intervals,
+)
 from kml_envs.lfs.simulator import advance, advance_rows
 from kml_envs.lfs.state import settings_record
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
 
-FEATURE_NAMES = CONTEXT_FEATURES
+FEATURE_NAMES = (*CONTEXT_FEATURES, *INTERVAL_FEATURES)
 ACTION_NAMES = (
     "valid_share_squared",
     "age",
     "age_times_valid_share",
     "quiet",
     "quiet_times_valid_share",
-    "relocated",
-    "relocated_times_valid_share",
-    "relocated_times_age",
-    "age_threshold",
+    "coldness",
+    "coldness_times_valid_share",
+    "coldness_times_age",
+    "interval_threshold",
+    "interval_ratio",
+    "user_interval_scale",
+    "age_weight",
 )
-WEIGHTS = len(ACTION_NAMES) - 1
-THRESHOLD_EXPONENT = -3.3  # log2 of the age threshold, in volumes, at the zero action
-THRESHOLD_RANGE = 3.0  # by how much the action moves that exponent
-THRESHOLD_RATIO = 4.0  # the second threshold over the first
+WEIGHTS = 8
+CONTEXT = len(CONTEXT_FEATURES)
+# log2 of the other numbers at the zero action, and by how much the action moves it.
+THRESHOLD_EXPONENT, THRESHOLD_RANGE = -3.3, 3.0
+RATIO_EXPONENT, RATIO_RANGE = 2.0, 2.0
+USER_SCALE_EXPONENT, USER_SCALE_RANGE = -4.0, 5.0
+AGE_WEIGHT_EXPONENT, AGE_WEIGHT_RANGE = -2.0, 4.0
 
 
 class TuneVolumes(LfsVolumes):
@@ -53,13 +65,13 @@ class TuneVolumes(LfsVolumes):
         self._interval_end[rows] = self.state.volumes["user_writes"][rows]
 
     def observe(self) -> NDArray[np.float32]:
-        """Context features (N, 29) float32, a new array."""
+        """Context features (N, 46) float32, a new array."""
         features = np.zeros((self.instances, len(FEATURE_NAMES)), np.float32)
         _observe_rows(self.state.volumes, features)
         return features
 
     def builtin_decision(self) -> FloatArray:
-        """(N, 9) float64 NaN: the built-in algorithm at its shipped settings, whatever its formula."""
+        """(N, 12) float64 NaN: the built-in algorithm at its shipped settings, whatever its formula."""
         return np.full((self.instances, len(ACTION_NAMES)), np.nan)
 
     def wait(self, until: IntArray, rows: BoolArray) -> None:
@@ -72,7 +84,7 @@ class TuneVolumes(LfsVolumes):
         return np.asarray(self.state.volumes["user_writes"] >= self._interval_end)
 
     def execute(self, decision: FloatArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
-        """Run the rows' next intervals under the decisions (N, 9) (see BatchedSubsystem)."""
+        """Run the rows' next intervals under the decisions (N, 12) (see BatchedSubsystem)."""
         _execute_rows(
             self.state.volumes, self._interval_end, self.interval_writes, self._shipped, decision, ask, until, rows
         )
@@ -80,24 +92,30 @@ class TuneVolumes(LfsVolumes):
 
 @compiled
 def apply_parameters(volume: Record, parameters: Record) -> None:
-    """Take over the agent's parameters of the victim score and of the split by age.
+    """Take over the agent's parameters of the victim score and of the split by update interval.
 
     Args:
         volume: The VOLUME record.
-        parameters: (9,) float64 in [-1, 1], in the order of ACTION_NAMES.
+        parameters: (12,) float64 in [-1, 1], in the order of ACTION_NAMES.
     """
     settings = volume.settings
     settings.policy = CleaningPolicy.SCORE
     for k in range(WEIGHTS):
         settings.score[k] = parameters[k]
-    first = volume.block_count * 2.0 ** (THRESHOLD_EXPONENT + THRESHOLD_RANGE * parameters[WEIGHTS])
-    settings.age_threshold[0] = np.int64(first)
-    settings.age_threshold[1] = np.int64(THRESHOLD_RATIO * first)
+    settings.placement = Placement.UPDATE_INTERVAL
+    threshold = volume.block_count * 2.0 ** (THRESHOLD_EXPONENT + THRESHOLD_RANGE * parameters[WEIGHTS])
+    ratio = 2.0 ** (RATIO_EXPONENT + RATIO_RANGE * parameters[WEIGHTS + 1])
+    for log in range(settings.logs - 1):
+        settings.age_threshold[log] = np.int64(threshold)
+        threshold *= ratio
+    settings.user_interval_scale = 2.0 ** (USER_SCALE_EXPONENT + USER_SCALE_RANGE * parameters[WEIGHTS + 2])
+    settings.age_weight = 2.0 ** (AGE_WEIGHT_EXPONENT + AGE_WEIGHT_RANGE * parameters[WEIGHTS + 3])
 
 
 @compiled
 def _apply_shipped(volume: Record, shipped: Record) -> None:
     volume.settings.policy = shipped.policy
+    volume.settings.placement = shipped.placement
     for k in range(shipped.age_threshold.size):
         volume.settings.age_threshold[k] = shipped.age_threshold[k]
 
@@ -106,6 +124,7 @@ def _apply_shipped(volume: Record, shipped: Record) -> None:
 def _observe_rows(volumes: Record, features: Record) -> None:
     for i in range(volumes.size):
         observe_context(volumes[i], features[i])
+        observe_intervals(volumes[i], features[i][CONTEXT:])
 
 
 @compiled

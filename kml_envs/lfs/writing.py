@@ -10,7 +10,16 @@ from kml_envs.lfs.f2fs import dirty_pages
 from kml_envs.lfs.placement import block_age, user_log
 from kml_envs.lfs.section_index import first_section, remove_section
 from kml_envs.lfs.sections import append, invalidate, make_free
-from kml_envs.lfs.state import AGE_BUCKETS, LATENCY_BUCKETS, blocks, latencies, overwrite_ages, prefree_row
+from kml_envs.lfs.state import (
+    AGE_BUCKETS,
+    LATENCY_BUCKETS,
+    blocks,
+    intervals,
+    latencies,
+    overwrite_ages,
+    overwrite_intervals,
+    prefree_row,
+)
 
 NANOSECONDS = 1_000_000_000
 
@@ -26,6 +35,7 @@ def write_block(volume: Record, block: int, arrival_ns: int) -> None:
     """
     settings = volume.settings
     set_clock(volume, arrival_ns)
+    note_interval(volume, block)
     log = user_log(volume, block, np.int64(blocks(volume)[block].location))
     note_overwrite(volume, block)
     rewrite(volume, block, log)
@@ -47,11 +57,22 @@ def set_clock(volume: Record, arrival_ns: int) -> None:
 
 
 @compiled
+def note_interval(volume: Record, block: int) -> None:
+    """Bring the smoothed update interval of a block that the user overwrites up to date, where it is kept."""
+    if volume.keeps_intervals == 0 or blocks(volume)[block].location < 0:
+        return
+    age, interval = block_age(volume, block), intervals(volume)[block]
+    expected = _age_bucket(volume, np.int64(interval))
+    overwrite_intervals(volume)[expected] += 1
+    volume.age_products += _age_bucket(volume, age) * expected
+    intervals(volume)[block] = np.float32(interval + volume.settings.interval_gain * (age - interval))
+
+
+@compiled
 def note_overwrite(volume: Record, block: int) -> None:
     """Count the age of the copy that the user's write replaces, and begin the age of the new one."""
     if blocks(volume)[block].location >= 0:
-        bucket = highest_bit(np.uint64(block_age(volume, block) + 1))
-        overwrite_ages(volume)[min(max(bucket - volume.age_shift, 0), AGE_BUCKETS - 1)] += 1
+        overwrite_ages(volume)[_age_bucket(volume, block_age(volume, block))] += 1
     blocks(volume)[block].written_at = np.uint32(volume.user_writes & 0xFFFFFFFF)
 
 
@@ -109,6 +130,12 @@ def latency_bucket(latency_ns: int) -> int:
         return max(latency_ns, np.int64(0))
     exponent = highest_bit(np.uint64(latency_ns))
     return min(exponent * 8 + ((latency_ns >> (exponent - 3)) & 7), LATENCY_BUCKETS - 1)
+
+
+@compiled
+def _age_bucket(volume: Record, age: int) -> int:
+    bucket = highest_bit(np.uint64(age + 1)) - volume.age_shift
+    return min(max(bucket, np.int64(0)), np.int64(AGE_BUCKETS - 1))
 
 
 @compiled

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections import deque
 from dataclasses import dataclass
+
+import numpy as np
 
 from kml_envs.errors import UserError
 from kml_envs.workloads.trace import BlockTrace
+
+# A copy-on-write tree is simulated once, and what it writes replayed.
+_RECORDED_PAGES = 16_384
+_RECORDED_WRITES = 20 * _RECORDED_PAGES
+_PAGE_WRITE_US = 100
 
 
 class PhaseKind(enum.IntEnum):
@@ -162,6 +170,35 @@ def circular_log(log_writes: float, log_blocks: float) -> Workload:
 def shifting(name: str, phases: tuple[Phase, ...]) -> Workload:
     """A cycle of phases: the load changes its kind, and what is hot moves."""
     return Workload(name, phases)
+
+
+def copy_on_write(free: float, hot_writes: float, hot_blocks: float) -> Workload:
+    """Pages that are never written in place, as of a copy-on-write tree: what is updated moves to a free page.
+
+    Every update takes the page that has been free for longest and frees the one that held the old copy. How long a
+    page lives therefore says nothing of how long its next content will.
+
+    Args:
+        free: Share of the pages that are free, in 0..1.
+        hot_writes: Share of the updates that go to hot contents.
+        hot_blocks: Share of the contents that are hot.
+    """
+    generator = np.random.default_rng(0)
+    live = max(2, round((1.0 - free) * _RECORDED_PAGES))
+    hot = max(1, round(hot_blocks * live))
+    pages = generator.permutation(_RECORDED_PAGES)
+    holds, unused = list(pages[:live]), deque(pages[live:])
+    is_hot = generator.random(_RECORDED_WRITES) < hot_writes
+    updated = np.where(is_hot, generator.integers(hot, size=is_hot.size), generator.integers(hot, live, is_hot.size))
+    written = np.empty(_RECORDED_WRITES, np.int64)
+    for position, content in enumerate(updated):
+        page = unused.popleft()
+        unused.append(holds[content])
+        holds[content] = page
+        written[position] = page
+    name = f"copy-on-write-{free:g}-{hot_writes:g}-{hot_blocks:g}"
+    ones = np.ones(written.size, np.int32)
+    return replay(BlockTrace(name, _PAGE_WRITE_US * np.arange(written.size), ones.astype(np.bool_), written, ones))
 
 
 def replay(trace: BlockTrace) -> Workload:

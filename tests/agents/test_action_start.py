@@ -9,7 +9,7 @@ from agents.vector_env import make_native_vec_env
 from kml_envs.errors import UserError
 
 TUNE = "kml/LfsTune-v0"
-START = [-0.4, 0.3, 0.1, 0.2, -0.2, 0.2, -0.3, 0.1, 0.2]
+START = [-0.4, 0.3, 0.1, 0.2, -0.2, 0.2, -0.3, 0.1, 0.2, 0.0, 0.1, -0.1]
 
 
 def make(small, policy_kwargs, algo="ppo"):
@@ -44,7 +44,13 @@ def test_search_finds_the_bottom_of_a_bowl():
     target = np.array([0.5, -0.25])
     told = []
     found = cross_entropy(
-        lambda actions: ((actions - target) ** 2).sum(axis=1), 2, 40, 25, 0, lambda _, cost: told.append(cost)
+        lambda actions: ((actions - target) ** 2).sum(axis=1),
+        np.zeros(2),
+        0.4,
+        40,
+        25,
+        0,
+        lambda _, cost: told.append(cost),
     )
     assert np.abs(found - target).max() < 0.05
     assert told[-1] < told[0]
@@ -53,6 +59,6 @@ def test_search_finds_the_bottom_of_a_bowl():
 def test_costs_are_those_of_constant_actions():
     """Equal actions cost the same, each time that they are asked about."""
     cost = mean_log_cost(TUNE, ["zipf-1.1"], 2)
-    costs = cost(np.zeros((2, 9)))
+    costs = cost(np.zeros((2, 12)))
     assert costs[0] == costs[1] > 0
-    assert np.array_equal(costs, cost(np.zeros((2, 9))))
+    assert np.array_equal(costs, cost(np.zeros((2, 12))))

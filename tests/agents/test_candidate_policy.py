@@ -64,7 +64,7 @@ def test_unknown_features_and_other_spaces_are_refused():
     with pytest.raises(UserError, match="valid_share"):
         CandidateScorer(initial_weights={"valid_shares": 1.0})
     with pytest.raises(UserError, match="MlpPolicy"):
-        check_layout(spaces.Box(0, 1, (29,)), spaces.Box(-1, 1, (9,)))
+        check_layout(spaces.Box(0, 1, (29,)), spaces.Box(-1, 1, (12,)))
 
 
 @pytest.mark.parametrize(

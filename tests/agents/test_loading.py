@@ -102,7 +102,7 @@ def test_model_without_run_folder_needs_trust(run, tmp_path, capsys):
     loaded = load_model(alone, env_id=TUNE, algo="ppo", env_kwargs={"segments": 64, "utilisation": 0.6}, trust=True)
     assert "runs code that it contains" in capsys.readouterr().err
     observations = np.zeros((1, *model.observation_space.shape), np.float32)
-    assert loaded.model.predict(observations)[0].shape == (1, 9)
+    assert loaded.model.predict(observations)[0].shape == (1, 12)
 
 
 def test_what_does_not_fit_is_told_in_one_line(run, tmp_path):

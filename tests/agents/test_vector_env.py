@@ -57,7 +57,7 @@ def test_steps_equal_the_native_environment(env_id, env, small):
         actions = (
             np.array([generator.choice(np.flatnonzero(mask)) for mask in native.unwrapped.action_masks()])
             if masked
-            else generator.uniform(-0.2, 0.2, (ROWS, 9)).astype(np.float32)
+            else generator.uniform(-0.2, 0.2, (ROWS, 12)).astype(np.float32)
         )
         expected, expected_rewards, terminated, truncated, native_infos = native.step(actions)
         np.testing.assert_array_equal(observations, expected)

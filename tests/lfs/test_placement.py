@@ -6,6 +6,7 @@ from lfs_volumes import formatted
 
 from kml_envs.lfs.config import Geometry, LfsConfig, Placement, PlacementConfig
 from kml_envs.lfs.placement import note_collected, relocation_log, user_log
+from kml_envs.lfs.writing import note_interval
 
 NOW = 100_000
 BLOCK = 5
@@ -76,3 +77,35 @@ def test_ages_survive_the_wrap_of_the_write_counter():
     state.volumes["user_writes"] = 2**32 + 100
     state.blocks["written_at"][0, BLOCK] = np.uint32(2**32 - 100)
     assert user_log(state.volumes[0], BLOCK, 0) == 0
+
+
+@pytest.mark.parametrize(("interval", "log"), [(100, 0), (818, 0), (819, 1), (3276, 2), (9000, 2)])
+def test_update_intervals_split_the_blocks_of_the_user(interval, log):
+    state = volume_with(Placement.UPDATE_INTERVAL, age_thresholds=(0.1, 0.4))
+    volume = state.volumes[0]
+    state.intervals[0, BLOCK] = interval
+    assert user_log(volume, BLOCK, 0) == log
+    volume["settings"]["user_interval_scale"] = 2.0**-9
+    assert user_log(volume, BLOCK, 0) == 0
+
+
+def test_the_age_of_a_moved_block_lengthens_its_update_interval():
+    state = volume_with(Placement.UPDATE_INTERVAL, age=4000, age_thresholds=(0.1, 0.4))
+    volume = state.volumes[0]
+    state.intervals[0, BLOCK] = 800
+    assert relocation_log(volume, BLOCK, 0) == 1  # 800 + 4000 / 4
+    volume["settings"]["age_weight"] = 1.0
+    assert relocation_log(volume, BLOCK, 0) == 2
+
+
+def test_update_intervals_are_smoothed_and_compared_with_what_came():
+    state = volume_with(Placement.AGE_THRESHOLD, age=1000, keep_intervals=True, interval_gain=0.25)
+    volume = state.volumes[0]
+    assert (state.intervals == volume["block_count"]).all()
+    note_interval(volume, BLOCK)  # never written: nothing to learn
+    assert state.intervals[0, BLOCK] == volume["block_count"]
+    state.blocks["location"][0, BLOCK] = 3
+    note_interval(volume, BLOCK)
+    assert state.intervals[0, BLOCK] == 0.75 * 8192 + 0.25 * 1000
+    assert state.overwrite_intervals[0, 11] == state.overwrite_intervals.sum() == 1
+    assert volume["age_products"] == 11 * 7

@@ -12,6 +12,7 @@ from kml_envs.workloads.synthetic import (
     PhaseKind,
     Workload,
     circular_log,
+    copy_on_write,
     hot_cold,
     in_bursts,
     replay,
@@ -131,6 +132,16 @@ def test_an_interval_sets_arrival_times():
     source = start_source(table, 1, 1)
     materialize(source, 8)
     assert source["arrival_ns"][0] < 0
+
+
+def test_a_copy_on_write_tree_takes_the_page_that_has_been_free_for_longest():
+    trace = copy_on_write(0.25, 0.8, 0.2).trace
+    pages = trace.first_block
+    assert pages.min() == 0 and pages.max() == 16_383
+    order = np.argsort(pages, kind="stable")
+    same = pages[order][1:] == pages[order][:-1]
+    assert np.diff(order)[same].min() > 4096  # a page waits behind all that were free before it
+    assert np.array_equal(pages, copy_on_write(0.25, 0.8, 0.2).trace.first_block)
 
 
 def test_a_circular_log_goes_round_beside_random_writes():

@@ -1,0 +1,131 @@
+"""A start for training: the policy learns to recommend, from what it sees, the action found for each training workload.
+
+The actions come from a search (`python -m agents.action_search --each`) that knows the workload; the policy has to tell
+workloads apart by its observations. What it sees depends on who acts, so that later rounds add observations made under
+the policy itself, labelled in the same way (DAgger: Ross, Gordon and Bagnell 2011). PPO then goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from agents.action_search import read_actions
+from agents.playing import make_environment
+from agents.standardize import standardization
+from agents.vector_env import NativeEnv
+from kml_envs.errors import UserError
+from kml_envs.suites import workload_names
+
+TEACHERS = Path(__file__).parent / "teachers"
+ROWS = 4  # episodes of a workload side by side
+MIXED_PASSES = 4  # episodes under mixtures of the teachers' actions
+OWN_PASSES = 2  # episodes under the policy
+UPDATES = 2000  # of the network after each round
+BATCH = 512
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 1e-3
+NOISE = 0.2  # on standardized observations: workloads that were never seen look a little different
+
+Array = npt.NDArray[Any]
+Acting = Callable[[Array], Array]
+
+
+def learn_from_teachers(
+    policy: ActorCriticPolicy, env_id: str, env_kwargs: Mapping[str, Any], *, seed: int, threads: int
+) -> float:
+    """Train the policy's mean action on the teachers of an environment; the workloads are the training suite's.
+
+    Args:
+        policy: A policy of bounded numbers.
+        env_id: The environment.
+        env_kwargs: Its arguments, but for workloads and mode.
+        seed: Of episodes, mixtures, batches and noise.
+        threads: Workloads that are played at the same time.
+
+    Returns:
+        Mean squared difference from the teachers in the last batch.
+
+    Raises:
+        UserError: There are no teachers for this environment.
+    """
+    file = TEACHERS / f"{env_id.rpartition('/')[2]}.yml"
+    if not file.is_file():
+        raise UserError(f"imitate: there are no teachers for {env_id}")
+    teachers = read_actions(file)
+    workloads = [name for name in workload_names("train") if name in teachers]
+    environments = {name: make_environment(env_id, env_kwargs, name, ROWS) for name in workloads}
+    generator = np.random.default_rng(seed)
+    observations: list[Array] = []
+    actions: list[Array] = []
+
+    def play_all(acting: Mapping[str, Acting], first_seed: int) -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            seen = pool.map(lambda name: _observe(environments[name], acting[name], first_seed), workloads)
+            for name, found in zip(workloads, seen, strict=True):
+                observations.append(found)
+                actions.append(np.tile(teachers[name], (len(found), 1)))
+
+    difference = np.inf
+    for number in range(MIXED_PASSES + OWN_PASSES):
+        if number < MIXED_PASSES:
+            acting = {name: _mixture(name, teachers, generator) for name in workloads}
+        else:
+            acting = dict.fromkeys(workloads, lambda seen: policy.predict(seen, deterministic=True)[0])
+        play_all(acting, seed + ROWS * number)
+        if number >= MIXED_PASSES - 1:
+            difference = _fit(policy, np.concatenate(observations), np.concatenate(actions), generator)
+    for environment in environments.values():
+        environment.close()
+    return difference
+
+
+def _observe(environment: NativeEnv, acting: Acting, first_seed: int) -> Array:
+    """What is seen in one episode of each row, (steps * rows, F)."""
+    seeds: Any = [first_seed + row for row in range(ROWS)]  # Gymnasium's annotation knows only one seed for all rows
+    current, _ = environment.reset(seed=seeds)
+    seen, finished = [], np.zeros(ROWS, np.bool_)
+    while not finished.all():
+        seen.append(current)
+        current, _, _, finished, _ = environment.step(acting(current).astype(np.float32))
+    return np.concatenate(seen)
+
+
+def _mixture(name: str, teachers: Mapping[str, Array], generator: np.random.Generator) -> Acting:
+    """The workload's own action in two rows, that of another in one, and half and half in one."""
+    other = teachers[str(generator.choice(list(teachers)))]
+    share = np.array([[1.0], [1.0], [0.5], [0.0]])
+    action = share * teachers[name] + (1.0 - share) * other
+    return lambda seen: action
+
+
+def _fit(policy: ActorCriticPolicy, observations: Array, actions: Array, generator: np.random.Generator) -> float:
+    """Regress the mean action on the observations; the statistics of standardizing come from all of them."""
+    order = generator.permutation(len(observations))
+    seen = torch.as_tensor(observations[order], dtype=torch.float32)
+    wanted = torch.as_tensor(actions[order], dtype=torch.float32)
+    with standardization(policy, learning=True), torch.no_grad():
+        policy.extract_features(seen, policy.pi_features_extractor)
+    with torch.no_grad():
+        features = policy.extract_features(seen, policy.pi_features_extractor)
+    assert isinstance(features, torch.Tensor)
+    noise = torch.Generator().manual_seed(int(generator.integers(2**31)))
+    parameters = [*policy.mlp_extractor.policy_net.parameters(), *policy.action_net.parameters()]
+    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    loss = torch.zeros(())
+    for _ in range(UPDATES):
+        rows = torch.as_tensor(generator.integers(len(features), size=BATCH))
+        blurred = features[rows] + NOISE * torch.randn(BATCH, features.shape[1], generator=noise)
+        mean = policy.action_net(policy.mlp_extractor.forward_actor(blurred))
+        loss = torch.nn.functional.mse_loss(mean, wanted[rows])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return float(loss.detach())

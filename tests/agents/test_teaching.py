@@ -1,0 +1,45 @@
+"""A policy learns to recommend the actions found for each training workload."""
+
+import numpy as np
+import pytest
+
+from agents import teaching
+from agents.action_search import read_actions
+from agents.algorithms import find_algorithm, make_model
+from agents.hyperparameter_files import constructor_arguments, read_entry, run_settings
+from agents.playing import make_environment
+from agents.teaching import TEACHERS, learn_from_teachers
+from agents.vector_env import make_native_vec_env
+from kml_envs.errors import UserError
+from kml_envs.suites import workload_names
+
+TUNE = "kml/LfsTune-v0"
+CALM, SKEWED = "hot-cold-0.55-0.45", "zipf-1.1"
+
+
+def test_teachers_are_those_of_the_training_workloads():
+    teachers = read_actions(TEACHERS / "LfsTune-v0.yml")
+    assert set(teachers) == set(workload_names("train"))
+    assert all(action.shape == (12,) and np.abs(action).max() <= 1 for action in teachers.values())
+
+
+def test_the_policy_tells_workloads_apart(monkeypatch, one_thread, small):
+    low, high = np.full(12, -0.5), np.full(12, 0.5)
+    monkeypatch.setattr(teaching, "read_actions", lambda file: {CALM: low, SKEWED: high})
+    monkeypatch.setattr(teaching, "UPDATES", 200)
+    entry = run_settings(read_entry("ppo", TUNE))
+    env = make_native_vec_env(TUNE, 2, small)
+    model = make_model(
+        find_algorithm("ppo", env.action_space, TUNE), env, constructor_arguments(entry.model), seed=0, device="cpu"
+    )
+    arguments = {"warm_volumes": 2.0}
+    assert learn_from_teachers(model.policy, TUNE, arguments, seed=0, threads=1) < 0.02
+    for workload, wanted in ((CALM, low), (SKEWED, high)):
+        environment = make_environment(TUNE, arguments, workload, 2)
+        observations, _ = environment.reset(seed=7)
+        assert np.abs(model.predict(observations, deterministic=True)[0] - wanted).mean() < 0.2
+
+
+def test_an_environment_without_teachers_is_told():
+    with pytest.raises(UserError, match="no teachers for kml/LfsVictim-v0"):
+        learn_from_teachers(None, "kml/LfsVictim-v0", {}, seed=0, threads=1)
