@@ -168,20 +168,22 @@ def float_of_bits(builder: Internal, bits: Internal) -> Internal:
     return builder.bitcast(bits, ir.DoubleType())
 
 
-def _prefetch(typing_context: Internal, record: Internal) -> Internal:
+def _prefetch(typing_context: Internal, array: Internal, index: Internal) -> Internal:
     def generate(context: Internal, builder: Internal, signature: Internal, arguments: Internal) -> Internal:
         flag = ir.IntType(32)
-        address = builder.bitcast(arguments[0], ir.IntType(8).as_pointer())
+        first = make_array(array)(context, builder, arguments[0]).data
+        item = cgutils.gep_inbounds(builder, first, arguments[1])
+        address = builder.bitcast(item, ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
         prefetch = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
         builder.call(prefetch, [address, flag(1), flag(3), flag(1)])
         return context.get_dummy_value()
 
-    return types.void(record), generate
+    return types.void(array, types.int64), generate
 
 
-prefetch_to_write = cast(Callable[[Record], None], intrinsic(_prefetch))
-"""Ask for the cache line of a record that will soon be written, and do not wait for it."""
+prefetch_to_write = cast(Callable[[Any, int], None], intrinsic(_prefetch))
+"""Ask for the cache line of an array's item that will soon be written, and do not wait for it: (array, index)."""
 
 
 @functools.cache

@@ -150,7 +150,7 @@ def _relocate(volume: Record, begin: int, end: int, source_log: int) -> None:
         bits = _take_valid(volume, word, begin, end)
         coming = bits
         while coming != 0:  # on a large volume the maps are far away: let all fetches of a word overlap
-            prefetch_to_write(blocks(volume)[owners(volume)[(word << 6) + lowest_bit(coming)]])
+            prefetch_to_write(blocks(volume), np.int64(owners(volume)[(word << 6) + lowest_bit(coming)]))
             coming &= coming - np.uint64(1)
         while bits != 0:
             block = np.int64(owners(volume)[(word << 6) + lowest_bit(bits)])

@@ -14,6 +14,7 @@ from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.cleaning import clean, is_critical
 from kml_envs.lfs.config import CleaningPolicy, Trigger
 from kml_envs.lfs.kernels import f2fs_needs_cleaning, kernel_step, open_f2fs_logs
+from kml_envs.lfs.look_ahead import begin_look_ahead, look_ahead
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import add_section
 from kml_envs.lfs.state import blocks, deaths, dirty_row, free_row, intervals, logs, owners, population
@@ -65,6 +66,8 @@ def advance(volume: Record, until: int, ask: bool) -> None:
         ask: Stop with `pending` set when cleaning is needed and the volume is not critical; otherwise the
             built-in policy of the settings cleans.
     """
+    if volume.looks_ahead:
+        begin_look_ahead(volume)
     # What is due at `until` waits: it belongs to the write that comes after, in every caller alike.
     while volume.exhausted == 0 and volume.user_writes < until:
         if cleaning_needed(volume):
@@ -85,6 +88,8 @@ def write_without_cleaning(volume: Record, until: int) -> None:
 
     The built-in policy then looks for its victim again.
     """
+    if volume.looks_ahead:
+        begin_look_ahead(volume)
     while volume.exhausted == 0 and volume.user_writes < until and not is_critical(volume):
         _write_next(volume)
     policy = np.int64(CleaningPolicy.GREEDY) if is_critical(volume) else np.int64(volume.settings.policy)
@@ -99,6 +104,8 @@ def _write_next(volume: Record) -> None:
     block, arrival_ns = volume.user_writes, np.int64(-1)
     if block >= volume.block_count:
         block = next_block(volume.source)
+        if volume.looks_ahead:
+            look_ahead(volume)
         arrival_ns = volume.source.arrival_ns
         if volume.knows_deaths:
             deaths(volume)[block] = volume.user_writes + writes_until_overwrite(volume.source)

@@ -85,10 +85,17 @@ SETTINGS = np.dtype(
     align=True,
 )
 
+LOOK_AHEAD = 16  # user writes
+CACHED_BLOCKS = 1 << 16  # a volume of so many logical blocks, 3/4 MiB of maps, fits into a processor's own cache
+
 VOLUME = np.dtype(
     [
         ("settings", SETTINGS),
         ("source", SOURCE),
+        ("ahead", SOURCE),  # a copy that runs ahead of the source, see look_ahead.py
+        ("upcoming", np.int64, (LOOK_AHEAD,)),  # ring of the blocks that it drew last
+        ("drawn_ahead", np.int64),  # how many it has drawn
+        ("looks_ahead", np.int8),  # 1: the volume is too large for a cache
         ("f2fs", F2FS),
         ("cleanerd", CLEANERD),
         ("timeline", TIMELINE),
@@ -278,6 +285,7 @@ def allocate(
         "age_shift": max(0, geometry.volume_blocks.bit_length() - AGE_BUCKETS + 4),
         "knows_deaths": foresight,
         "keeps_intervals": config.placement.keeps_intervals,
+        "looks_ahead": geometry.volume_blocks > CACHED_BLOCKS,
     }
     for name, value in sizes.items():
         state.volumes[name] = value

@@ -1,0 +1,36 @@
+"""Looking ahead fetches memory and does nothing else."""
+
+import numpy as np
+import pytest
+from lfs_volumes import ROW, formatted
+
+from kml_envs.lfs.config import Geometry, LfsConfig
+from kml_envs.lfs.simulator import advance_rows, fill_rows
+from kml_envs.lfs.state import CACHED_BLOCKS
+from kml_envs.workloads.synthetic import hot_cold, sequential, uniform, zipf
+
+GEOMETRY = Geometry(segments=64, blocks_per_segment=16, utilisation=0.7)
+
+
+@pytest.mark.parametrize("workload", [uniform(), zipf(1.0), hot_cold(0.9, 0.1), sequential()])
+def test_volumes_that_look_ahead_do_the_same(workload):
+    states = [formatted(LfsConfig(GEOMETRY), workload) for _ in range(2)]
+    states[1].volumes["looks_ahead"] = 1
+    for state in states:
+        fill_rows(state.volumes, ROW)
+        for writes in (1, 7, 900, 3000):
+            advance_rows(state.volumes, ROW, state.volumes["user_writes"] + writes, np.zeros(1, np.bool_))
+    plain, ahead = states
+    assert plain.volumes["moved"][0] > 0 or workload == sequential()
+    assert ahead.volumes["drawn_ahead"][0] > plain.volumes["drawn_ahead"][0] == 0
+    for name in ("user_writes", "moved", "cleanings", "scan_start"):
+        assert plain.volumes[name] == ahead.volumes[name]
+    for name in ("blocks", "owners", "valid_map", "segments"):
+        assert np.array_equal(getattr(plain, name), getattr(ahead, name))
+    assert plain.volumes["source"]["random"] == ahead.volumes["source"]["random"]
+
+
+def test_only_volumes_beyond_the_cache_look_ahead():
+    for segments, looks in ((64, 0), (CACHED_BLOCKS // 512 * 2, 1)):
+        config = LfsConfig(Geometry(segments=segments, blocks_per_segment=512, utilisation=0.7))
+        assert formatted(config, uniform()).volumes["looks_ahead"][0] == looks
