@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kml_envs.envs.lfs import BUILTIN_POLICIES, PLACEMENTS
+from kml_envs.envs.lfs_pacing import BACKGROUNDS, PacingArguments
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs.config import LfsConfig, PlacementConfig
 
 Array: TypeAlias = npt.NDArray[Any]
 State: TypeAlias = tuple[Array, ...] | None
 
-TUNE, VICTIM = "kml/LfsTune-v0", "kml/LfsVictim-v0"
+TUNE, VICTIM, PACING = "kml/LfsTune-v0", "kml/LfsVictim-v0", "kml/LfsPacing-v0"
 TUNE_PLACEMENT = "age-threshold"
 _TUNE_ONLY = ("interval_volumes", "age_thresholds")
 COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
@@ -162,6 +163,8 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
     Raises:
         UserError: There is no such algorithm or placement.
     """
+    if env_id == PACING:
+        return _pacing_contender(name, env_kwargs)
     policy, _, placement = name.partition("/")
     if policy not in BUILTIN_POLICIES:
         raise unknown_name("policy", policy, policy_names())
@@ -183,6 +186,8 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
 
 def compared_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Contender, ...]:
     """The built-in algorithms of a closing table: with the environment's placement, and with some others."""
+    if env_id == PACING:
+        return tuple(builtin_contender(name, env_id, env_kwargs) for name in BACKGROUNDS)
     names = list(dict.fromkeys((*COMPARED_BUILTINS, env_kwargs.get("builtin", "greedy"))))
     if env_placement(env_id, env_kwargs) != "user-gc-split":
         names += [f"{name}/user-gc-split" for name in COMPARED_WITH_SPLIT]
@@ -225,9 +230,25 @@ def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
     """
     if env_id == TUNE:
         return TUNE_PLACEMENT
-    if env_id == VICTIM:
+    if env_id in (VICTIM, PACING):
         return str(env_kwargs.get("placement", "user-gc-split"))
-    raise unknown_name("environment", env_id, (TUNE, VICTIM))
+    raise unknown_name("environment", env_id, (TUNE, VICTIM, PACING))
+
+
+def suite_of(env_id: str, split: str) -> str:
+    """The suite of workloads of an environment, for `train`, `validation` or `held-out`."""
+    return f"paced-{split}" if env_id == PACING else split
+
+
+def _pacing_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
+    if name not in BACKGROUNDS:
+        raise unknown_name("policy", name, (*BACKGROUNDS, "random-action[:SEED]"))
+    # All are measured by the objective of the agent's environment.
+    given = {key: env_kwargs[key] for key in ("builtin", "latency_limit_ms", "move_price_us") if key in env_kwargs}
+    kwargs = {**env_kwargs, **PacingArguments(**given).cost()._asdict(), "builtin": name, "mode": "emergency"}
+    for units_only in ("share", "probes"):
+        kwargs.pop(units_only, None)
+    return Contender(name, PACING, kwargs, builtin=True)
 
 
 def _trigger_sections(env_id: str, env_kwargs: Mapping[str, Any]) -> int:

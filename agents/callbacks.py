@@ -120,7 +120,8 @@ class Evaluate(_Periodic):
 
     Every workload is played equally often. The score that decides is the mean over the episodes of
     log(write amplification of the built-in algorithm / that of the agent) at the same user writes, where the
-    environment tells both, and the mean return otherwise.
+    environment tells both, and the mean return otherwise; of environments with latencies, the same of the device time
+    of the user's writes and the cost.
 
     Attributes:
         history: What each evaluation found, oldest first.
@@ -300,5 +301,8 @@ def score(episode: Mapping[str, Any]) -> float:
     """How good an episode was: see `Evaluate`."""
     if "moved_blocks" not in episode or "efficiency" not in episode:
         return float(episode["r"])
-    paid = episode["user_blocks"] + episode["moved_blocks"]
-    return float(np.log((paid + episode["efficiency"]) / paid))
+    if "cost_ms" in episode:
+        paid, saved = episode["user_ms"] + episode["cost_ms"], episode["efficiency"] / 1e6
+    else:
+        paid, saved = episode["user_blocks"] + episode["moved_blocks"], episode["efficiency"]
+    return float(np.log((paid + saved) / paid))

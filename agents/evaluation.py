@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agents.baselines import Contender, Policy, compared_builtins
+from agents.baselines import PACING, Contender, Policy, compared_builtins
+from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
 from agents.results import Comparison, join
 from agents.tables import describe
@@ -35,10 +36,12 @@ def compare(
     for contender in contenders.values():
         tell(contender.name)
         parts.append(evaluate(contender, workloads, seeds))
-    for kind in OracleKind:
+    for kind in OracleKind if judged.env_id != PACING else ():  # oracles know nothing of time
         tell(kind.value)
         parts.append(evaluate_oracle(kind, judged.env_id, judged.env_kwargs, workloads, seeds))
-    reference = str(judged.env_kwargs.get("builtin", "greedy")) if not judged.builtin else references[0].name
+    reference = references[0].name
+    if not judged.builtin:
+        reference = str(judged.env_kwargs.get("builtin", reference))
     builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
     return Comparison(join(parts), judged.name, reference, builtins)
 
@@ -63,4 +66,9 @@ def closing_report(
         algo: What the agent is called.
     """
     judged = Contender(f"agent ({algo})", env_id, env_kwargs, lambda space: policy)
-    return describe(compare(judged, workloads, seeds))
+    return report(compare(judged, workloads, seeds))
+
+
+def report(comparison: Comparison) -> str:
+    """The closing table in the right measure: latencies where there are any, else write amplification."""
+    return describe_pacing(comparison) if "latency_p999_ms" in comparison.results.metrics else describe(comparison)

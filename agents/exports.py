@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.results import METRICS, Comparison
+from agents.results import Comparison
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval
 from kml_envs.errors import UserError
@@ -54,8 +54,9 @@ def write_json(path: Path, comparison: Comparison, settings: Mapping[str, Any]) 
         "normalized_score": {
             oracle.value: {**_interval(comparison.score(oracle)), "values": _plain(comparison.scores(oracle))}
             for oracle in OracleKind
+            if oracle.value in results.policies
         },
-        "metrics": {name: _plain(results.metrics[name]) for name in METRICS},
+        "metrics": {name: _plain(values) for name, values in results.metrics.items()},
     }
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
@@ -65,9 +66,9 @@ def write_csv(path: Path, comparison: Comparison) -> None:
     results = comparison.results
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("policy", "workload", "seed", *METRICS))
+    writer.writerow(("policy", "workload", "seed", *results.metrics))
     for place in np.ndindex(len(results.policies), len(results.workloads), len(results.seeds)):
-        values = [results.metrics[name][place] for name in METRICS]
+        values = [values[place] for values in results.metrics.values()]
         if not np.isnan(values[0]):
             policy, workload, seed = place
             cells = ["" if np.isnan(value) else f"{value:.10g}" for value in values]

@@ -9,17 +9,16 @@ from typing import Any, TextIO
 
 import torch
 
-from agents.baselines import TUNE, Contender, named_contender
-from agents.evaluation import compare
+from agents.baselines import TUNE, Contender, named_contender, suite_of
+from agents.evaluation import compare, report
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
 from agents.playing import make_environment
 from agents.plots import check_format, write_plot
-from agents.tables import describe
 from kml_envs.errors import UserError
 from kml_envs.suites import make_workload, workload_names
 
-DEFAULT_SUITE = "held-out"
+DEFAULT_SPLIT = "held-out"
 FIRST_SEED = 1001
 DEFAULT_SEEDS = 5
 
@@ -77,10 +76,10 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     seeds = _seeds(options)
     check_writable(options.json, options.csv, options.plot)
     check_format(options.plot)
-    workloads = workload_names(options.workloads or DEFAULT_SUITE)
-    for workload in workloads:
+    for workload in workload_names(options.workloads) if options.workloads else ():
         make_workload(workload)
     judged = _judged(options)
+    workloads = workload_names(options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
     make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
 
     def progress(name: str) -> None:
@@ -95,7 +94,7 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         write_csv(options.csv, comparison)
     if options.plot is not None:
         write_plot(options.plot, comparison)
-    return describe(comparison)
+    return report(comparison)
 
 
 def _judged(options: JudgingOptions) -> Contender:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gymnasium.utils import seeding
 
 from agents.baselines import Array, Contender, Policy, State
-from agents.results import METRICS, Evaluation
+from agents.results import METRICS, PACING_METRICS, Evaluation
 from agents.vector_env import NativeEnv, make_native_env
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
 
@@ -28,11 +28,8 @@ def evaluate(contender: Contender, workloads: Sequence[str], seeds: Sequence[int
         workloads: Names as `kml_envs.suites.make_workload` takes them.
         seeds: One episode each, on every workload.
     """
-    values = {name: np.full((1, len(workloads), len(seeds)), np.nan) for name in METRICS}
-    for column, workload in enumerate(workloads):
-        summary = play(contender, workload, seeds)
-        for name in METRICS:
-            values[name][0, column] = summary[name]
+    summaries = [play(contender, workload, seeds) for workload in workloads]
+    values = {name: np.array([[summary[name] for summary in summaries]]) for name in summaries[0]}
     return Evaluation((contender.name,), tuple(workloads), tuple(seeds), values)
 
 
@@ -80,7 +77,7 @@ def play(contender: Contender, workload: str, seeds: Sequence[int]) -> dict[str,
         observations, _, _, finished, infos = environment.step(actions)
         begins = np.zeros(len(seeds), np.bool_)
     environment.close()
-    return {name: np.asarray(infos[name], np.float64) for name in METRICS}
+    return {name: np.asarray(infos[name], np.float64) for name in (*METRICS, *PACING_METRICS) if name in infos}
 
 
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any], workload: str, instances: int) -> NativeEnv:

@@ -19,6 +19,18 @@ METRICS = (
     "stall_ms",
     "minimum_free_sections",
 )
+PACING_METRICS = (
+    "latency_p50_ms",
+    "latency_p99_ms",
+    "latency_p999_ms",
+    "latency_p9999_ms",
+    "latency_max_ms",
+    "excess_ms",
+    "cost_ms",
+    "foreground_operations",
+    "background_operations",
+)
+"""What environments with latencies tell beside METRICS."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,8 @@ class Evaluation:
         policies: (P,) names.
         workloads: (W,) names.
         seeds: (S,) seeds of the episodes.
-        metrics: By name of `METRICS`, (P, W, S) float64 of a whole episode; NaN where a policy does not play.
+        metrics: By name of `METRICS`, and of `PACING_METRICS` where there are latencies: (P, W, S) float64
+            of a whole episode; NaN where a policy does not play.
     """
 
     policies: tuple[str, ...]
@@ -100,5 +113,5 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
         tuple(name for part in parts for name in part.policies),
         first.workloads,
         first.seeds,
-        {name: np.concatenate([part.metrics[name] for part in parts]) for name in METRICS},
+        {name: np.concatenate([part.metrics[name] for part in parts]) for name in first.metrics},
     )

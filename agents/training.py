@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
+from agents.baselines import suite_of
 from agents.callbacks import (
     Evaluate,
     LogEpisodes,
@@ -150,7 +151,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
-    validation = workload_names(VALIDATION_SUITE)
+    validation = workload_names(_suite(VALIDATION_SUITE, plan.env))
     evaluate_arguments: dict[str, Any] = {
         "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
         "episodes": _episodes(options.eval_episodes, len(validation)),
@@ -214,7 +215,7 @@ def make_plan(options: TrainingOptions) -> Plan:
     for key in ("n_timesteps", "n_envs"):
         if (value := getattr(options, key)) is not None:
             entry[key] = value
-    env_kwargs = {"workloads": TRAINING_SUITE, **before.get("env_kwargs", {}), **options.env_kwargs}
+    env_kwargs = {"workloads": _suite(TRAINING_SUITE, env), **before.get("env_kwargs", {}), **options.env_kwargs}
     if options.workloads:
         env_kwargs["workloads"] = list(options.workloads)
     if options.mode is not None:
@@ -320,8 +321,13 @@ def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..
 
     model.set_parameters(str(folder.best_model), device=model.device)
     say("playing the held-out workloads ...", flush=True)
-    workloads = workload_names(HELD_OUT_SUITE)
+    workloads = workload_names(_suite(HELD_OUT_SUITE, plan.env))
     say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
+
+
+def _suite(split: str | tuple[str, ...], env_id: str) -> str | tuple[str, ...]:
+    """The environment's own suite for a split; workloads that stand there instead are taken as they are."""
+    return suite_of(env_id, split) if isinstance(split, str) else split
 
 
 def _settled(plan: Plan) -> dict[str, Any]:

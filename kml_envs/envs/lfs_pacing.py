@@ -274,7 +274,8 @@ class LfsPacingEnv(_LatencyRendering, LfsEnv):
     ## Information
     `mode`, `verdict` and `acted_by_agent` at every step; at the end `efficiency` (cost saved, in ns of latency above
     L0), `latency_p50_ms`, `latency_p99_ms`, `latency_p999_ms`, `latency_p9999_ms`, `latency_max_ms`, `excess_ms`
-    (latencies above L0), `stalls` and `stall_ms` (user writes that waited for cleaning), `foreground_operations`,
+    (latencies above L0), `cost_ms` (that and the price of the moved blocks), `user_ms` (device time of the user's own
+    writes), `stalls` and `stall_ms` (user writes that waited for cleaning), `foreground_operations`,
     `background_operations`, `workload`, `write_amplification`, `moved_blocks`, `free_sections` and more.
 
     ## Arguments

@@ -159,6 +159,7 @@ def _recorded(blocks: NDArray[np.int32], volume_blocks: int) -> WorkloadTable:
         first_phase=np.zeros(1, np.int32),
         phase_count=np.ones(1, np.int32),
         interval_ns=np.zeros(1, np.int64),
+        bursts=(None,),
         trace_blocks=blocks,
         trace_ns=np.full(blocks.size, -1, np.int64),
         trace_gaps=overwrite_gaps(blocks),

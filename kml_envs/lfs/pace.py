@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -142,11 +144,14 @@ class PaceVolumes(LfsVolumes):
         counted = {name: timeline[name] - start for name, start in self._time_at_start.items()}
         percentiles = {name: percentile_ns(self.state.latencies, p) / 1e6 for name, p in PERCENTILES.items()}
         slow = LATENCY_BUCKETS - 1 - np.argmax(self.state.latencies[:, ::-1] > 0, axis=1)
+        metrics: dict[str, Any] = super().metrics()
         return {
-            **super().metrics(),
+            **metrics,
             **percentiles,
             "latency_max_ms": percentile_ns(np.eye(LATENCY_BUCKETS, dtype=np.int64)[slow], 100.0) / 1e6,
             "excess_ms": counted["excess_ns"] / 1e6,
+            "cost_ms": (counted["excess_ns"] + self.move_price_ns * metrics["moved_blocks"]) / 1e6,
+            "user_ms": metrics["user_blocks"] * (self.warm.config.latency.write_ns / 1e6),
             "foreground_operations": counted["foreground_operations"],
             "background_operations": counted["background_operations"],
         }

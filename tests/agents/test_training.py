@@ -32,8 +32,9 @@ QUICK = {
     "td3": OFF_POLICY,
     "ars": {"n_delta": 2, "n_top": 1, "env_threads": 1},
 }
-TUNE, VICTIM = "kml/LfsTune-v0", "kml/LfsVictim-v0"
+TUNE, VICTIM, PACING = "kml/LfsTune-v0", "kml/LfsVictim-v0", "kml/LfsPacing-v0"
 FITTING = {TUNE: ("ppo", "a2c", "sac", "td3", "ars"), VICTIM: ("ppo", "ppo_mask", "a2c", "dqn", "qrdqn", "ars")}
+FITTING[PACING] = FITTING[VICTIM]
 CASES = [(env, algo) for env, algos in FITTING.items() for algo in algos]
 
 

@@ -1,0 +1,70 @@
+"""Comparisons and trainings of `kml/LfsPacing-v0`: the right suite, the right measure, and the cleaner to beat."""
+
+import numpy as np
+import pytest
+
+from agents.baselines import PACING, Contender, compared_builtins, named_contender, suite_of
+from agents.callbacks import score
+from agents.evaluation import compare, report
+from agents.exports import write_csv, write_json
+from agents.pacing_tables import verdict
+from agents.q_learning_cleaner import ACTIONS, QLearningCleaner
+from agents.vector_env import make_native_env
+from kml_envs.envs.lfs_pacing import BACKGROUNDS, SHIPPED_COSTS
+from kml_envs.errors import UserError
+from kml_envs.lfs.pace import FEATURE_NAMES, WAIT
+
+SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_volumes": 1.0, "episode_volumes": 1.0}
+WORKLOADS = ("zipf-0.99@bursts-100-2000-20", "uniform")
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(named_contender("random-action", PACING, SMALL), WORKLOADS, (1, 2))
+
+
+def test_the_report_shows_tails_stalls_and_write_amplification(comparison):
+    text = report(comparison)
+    for word in ("p99.9", "p99.99", "stall", "amplification", *BACKGROUNDS, *WORKLOADS):
+        assert word in text
+    assert comparison.reference == "f2fs" and comparison.builtins == tuple(BACKGROUNDS)
+    assert verdict(comparison).startswith("random-action ")
+
+
+def test_every_builtin_is_measured_by_the_same_objective():
+    costs = [contender.env_kwargs["move_price_us"] for contender in compared_builtins(PACING, {"builtin": "ssdfs"})]
+    assert set(costs) == {SHIPPED_COSTS["ssdfs"].move_price_us}
+    with pytest.raises(UserError, match="f2fs"):
+        named_contender("greedy", PACING, {})
+
+
+def test_results_are_written_without_oracles(comparison, tmp_path):
+    write_json(tmp_path / "all.json", comparison, {})
+    write_csv(tmp_path / "all.csv", comparison)
+    assert "latency_p999_ms" in (tmp_path / "all.json").read_text()
+    assert (tmp_path / "all.csv").read_text().splitlines()[0].endswith("background_operations")
+
+
+def test_suites_are_those_with_arrival_times():
+    assert suite_of(PACING, "held-out") == "paced-held-out" and suite_of("kml/LfsTune-v0", "train") == "train"
+
+
+def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
+    episode = {"moved_blocks": 1, "user_blocks": 1, "cost_ms": 60.0, "user_ms": 40.0, "efficiency": 100e6}
+    assert score(episode) == pytest.approx(np.log(2))
+
+
+def test_the_q_learning_cleaner_learns_and_plays():
+    cleaner = QLearningCleaner()
+    environment = make_native_env(PACING, 4, {**SMALL, "workloads": [WORKLOADS[0]], "efficiency": "none"})
+    cleaner.learn(environment, 2000)
+    environment.close()
+    assert np.isfinite(cleaner.values).all() and cleaner.values.any()
+    assert np.abs(cleaner.values).max() <= 1.0 / (1.0 - 0.8)  # the largest reward for ever
+    actions, state = cleaner.predict(np.zeros((3, len(FEATURE_NAMES)), np.float32))
+    assert set(actions) <= set(ACTIONS) and state is not None
+    plenty = np.zeros((3, len(FEATURE_NAMES)), np.float32)
+    plenty[:, FEATURE_NAMES.index("free_above_trigger")] = 1.0
+    assert cleaner.predict(plenty)[0].tolist() == [WAIT] * 3
+    result = compare(Contender("q-learning", PACING, SMALL, lambda space: cleaner), WORKLOADS[:1], (1,))
+    assert result.results.of("q-learning", "latency_p99_ms").min() > 0
