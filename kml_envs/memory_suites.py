@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kml_envs.errors import unknown_name
 from kml_envs.suites import expand_selection
-from kml_envs.workloads.masim import masim_table, read_masim
+from kml_envs.workloads.memory_traces import read_memory_trace
 from kml_envs.workloads.memory_workloads import (
     SCENARIOS,
     MemoryWorkload,
@@ -19,6 +19,8 @@ from kml_envs.workloads.memory_workloads import (
     scenario,
     zipf_memory,
 )
+from kml_envs.workloads.package_files import SPLITS
+from kml_envs.workloads.recorded import load_recorded, recorded_index
 
 SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
     "memory-synthetic-train": (
@@ -51,8 +53,13 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
 
 
 def memory_suites() -> dict[str, tuple[str, ...]]:
-    """All memory suites by name."""
-    return dict(SYNTHETIC_SUITES)
+    """All memory suites by name: `memory-synthetic-…`, `memory-real-…`, and `memory-…` for both together."""
+    result = dict(SYNTHETIC_SUITES)
+    for split in SPLITS:
+        real = tuple(name for name, program in recorded_index().items() if program.split == split)
+        result[f"memory-real-{split}"] = real
+        result[f"memory-{split}"] = result[f"memory-synthetic-{split}"] + real
+    return result
 
 
 def memory_workload_names(selection: str | Iterable[str]) -> tuple[str, ...]:
@@ -64,24 +71,27 @@ def make_memory_workload(name: str) -> MemoryWorkload:
     """Make a memory workload by its name.
 
     Args:
-        name: A scenario, `bursts-GIB-SEED`, `zipf-memory-THETA-GIB-SEED`, `mixture-GIB-SEED`, or `masim:PATH` for a
-            configuration file of the user.
+        name: A scenario, a recorded program's name, `bursts-GIB-SEED`, `zipf-memory-THETA-GIB-SEED`,
+            `mixture-GIB-SEED`, or `accesses:PATH` for a file of the user: a damo record, a masim configuration, a
+            lackey trace or CSV.
 
     Raises:
         UserError: The name is none of these, or the file cannot be read.
     """
     if name in SCENARIOS:
         return scenario(name)
-    if name.startswith("masim:"):
-        return MemoryWorkload(name, masim_table(read_masim(name.removeprefix("masim:")), name=name))
+    if name in recorded_index():
+        return MemoryWorkload(name, load_recorded(name))
+    if name.startswith("accesses:"):
+        return MemoryWorkload(name, read_memory_trace(name.removeprefix("accesses:")))
     if match := re.fullmatch(r"bursts-(\d+)-(\d+)", name):
         return bursts(int(match[1]), int(match[2]))
     if match := re.fullmatch(r"mixture-(\d+)-(\d+)", name):
         return mixture(int(match[1]), int(match[2]))
     if match := re.fullmatch(r"zipf-memory-(\d+(?:\.\d+)?)-(\d+)-(\d+)", name):
         return zipf_memory(float(match[1]), int(match[2]), int(match[3]))
-    kinds = ("bursts-GIB-SEED", "mixture-GIB-SEED", "zipf-memory-THETA-GIB-SEED", "masim:PATH")
-    raise unknown_name("memory workload", name, {*kinds, *SCENARIOS, *memory_suites()})
+    kinds = ("bursts-GIB-SEED", "mixture-GIB-SEED", "zipf-memory-THETA-GIB-SEED", "accesses:PATH")
+    raise unknown_name("memory workload", name, {*kinds, *SCENARIOS, *recorded_index(), *memory_suites()})
 
 
 def make_memory_workloads(selection: str | Iterable[str]) -> tuple[MemoryWorkload, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.workloads.bundled import bundled_index, load_bundled
+from kml_envs.workloads.package_files import SPLITS
 from kml_envs.workloads.synthetic import (
     Bursts,
     Phase,
@@ -120,13 +121,12 @@ _SHIFTING: dict[str, tuple[Phase, ...]] = {
         Phase(PhaseKind.HOT_COLD, volumes=1.25, hot_writes=0.8, hot_blocks=0.1, shift=0.1),
     ),
 }
-_SPLITS = ("train", "validation", "held-out")
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """All suites by name: `synthetic-…` and `real-…`, `…` for both together, and `paced-…` with arrival times."""
     result = {**SYNTHETIC_SUITES, **PACED_SUITES}
-    for split in _SPLITS:
+    for split in SPLITS:
         real = tuple(name for name, trace in bundled_index().items() if trace.split == split)
         result[f"real-{split}"] = real
         result[split] = result[f"synthetic-{split}"] + real

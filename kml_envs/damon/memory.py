@@ -16,9 +16,10 @@ import numpy as np
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import Action
+from kml_envs.damon.machine import ACTIONS
 from kml_envs.damon.memory_huge import collapse_now, collapse_slowly, take_huge_faults
 from kml_envs.damon.memory_reclaim import keep_watermarks, swap_out
-from kml_envs.damon.memory_state import extents_of
+from kml_envs.damon.memory_state import extents_of, room_on_fast
 from kml_envs.workloads.access import (
     PAGE_BYTES,
     move_to,
@@ -27,9 +28,6 @@ from kml_envs.workloads.access import (
     touch_probability_from,
     touch_rate_from,
 )
-
-ACTIONS = tuple(Action)
-"""The actions in the order of the numbers that compiled code calls them by."""
 
 _WILLNEED = ACTIONS.index(Action.WILLNEED)
 _COLD = ACTIONS.index(Action.COLD)
@@ -227,7 +225,7 @@ def _fault_in(memory: Record, extent: Record, probability: float) -> None:
     coming = back + new
     on_fast = coming
     if memory.slow_pages > 0.0:
-        on_fast = min(coming, max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used))
+        on_fast = min(coming, room_on_fast(memory))
         on_fast = max(on_fast, coming - max(0.0, memory.slow_pages - memory.slow_used))
     extent.fast += on_fast
     extent.slow += coming - on_fast
@@ -313,7 +311,7 @@ def _page_out(memory: Record, extent: Record, part: float) -> float:
 @compiled
 def _migrate(memory: Record, extent: Record, part: float, node: int) -> float:
     if node == 0:
-        moved = min(extent.slow * part, max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used))
+        moved = min(extent.slow * part, room_on_fast(memory))
         extent.slow -= moved
         extent.fast += moved
         memory.promoted += moved
@@ -333,8 +331,7 @@ def _migrate(memory: Record, extent: Record, part: float, node: int) -> float:
 
 @compiled
 def _fetch(memory: Record, extent: Record, part: float) -> float:
-    room = max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used)
-    fetched = min(extent.swapped * part, room)
+    fetched = min(extent.swapped * part, room_on_fast(memory))
     extent.swapped -= fetched
     extent.fast += fetched
     memory.swapped -= fetched

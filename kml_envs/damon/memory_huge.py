@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.memory_state import extents_of
+from kml_envs.damon.memory_state import extents_of, room_on_fast
 
 HUGE_PAGE_BYTES = 2 << 20
 _NEARLY_SURE = 1.0 - 1e-12
@@ -132,8 +132,7 @@ def _collapse(memory: Record, extent: Record, share: float, part: float) -> None
 @compiled
 def _bring_in(memory: Record, extent: Record, share: float) -> float:
     """Give memory to a share of an extent's pages that have none, while there is room; returns the pages."""
-    room = max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used)
-    brought = min(extent.untouched * share, room)
+    brought = min(extent.untouched * share, room_on_fast(memory))
     extent.untouched -= brought
     extent.bloat += brought
     memory.fast_used += brought

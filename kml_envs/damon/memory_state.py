@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.compiling import Record, array_of
+from kml_envs.compiling import Record, array_of, compiled
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.errors import UserError
 from kml_envs.workloads.access import PAGE_BYTES, AccessTable
@@ -103,6 +103,12 @@ MEMORY = np.dtype(
 )
 
 extents_of = array_of("extents", EXTENT)
+
+
+@compiled
+def room_on_fast(memory: Record) -> float:
+    """Pages that can be brought to node 0 without waking kswapd."""
+    return max(0.0, memory.fast_pages - memory.low_pages - memory.fast_used)
 
 
 class MemoryState(NamedTuple):

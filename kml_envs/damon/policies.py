@@ -32,6 +32,7 @@ from kml_envs.damon.config import (
 )
 from kml_envs.damon.memory import used_pages
 from kml_envs.damon.memory_reclaim import reclaim
+from kml_envs.damon.presets import damon_lru_sort, damon_reclaim
 from kml_envs.errors import unknown_name
 
 HUGE_PAGE_BYTES = 2 << 20
@@ -169,9 +170,11 @@ POLICIES: dict[str, Policy] = {
         Policy("plrus", "sort the lists of pages by access", plrus),
         Policy("mem_tier", "damo's tiering under node goals, 200 MB/s", mem_tier),
         Policy("hmsdk", "HMSDK's tiering with fixed thresholds", hmsdk),
+        Policy("damon_reclaim", "the kernel's DAMON_RECLAIM at its defaults", lambda attributes: damon_reclaim()),
+        Policy("damon_lru_sort", "the kernel's DAMON_LRU_SORT at its defaults", lambda attributes: damon_lru_sort()),
     )
 }
-"""The policies that are schemes, by name; DAMON_RECLAIM and DAMON_LRU_SORT stand in `presets.py`."""
+"""The policies that are schemes, by name. The kernel's modules and hmsdk bring their own attributes along."""
 
 
 @compiled

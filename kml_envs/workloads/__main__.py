@@ -1,4 +1,7 @@
-"""Command line of the workloads: `python -m kml_envs.workloads describe FILE`, `convert`, `formats`, `suites`."""
+"""Command line of the workloads: `python -m kml_envs.workloads describe FILE`, and other commands (see `--help`).
+
+`describe` takes block traces and recorded memory accesses, and memory workloads by name.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from kml_envs.errors import OneLineParser, UserError, run_command
+from kml_envs.memory_suites import make_memory_workload, memory_suites
 from kml_envs.suites import suites
 from kml_envs.workloads.describe import describe_requests, format_description
+from kml_envs.workloads.describe_memory import describe_accesses, format_access_description
 from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
+from kml_envs.workloads.memory_traces import MEMORY_FORMATS, detect_memory_format, read_memory_trace
+from kml_envs.workloads.memory_workloads import SCENARIOS
+from kml_envs.workloads.recorded import recorded_index
 from kml_envs.workloads.trace import RequestChunk, iterate_requests, read_trace
 
 
@@ -40,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_formats(commands)
     _add_suites(commands)
+    _add_programs(commands)
     return parser
 
 
@@ -47,13 +56,16 @@ _Commands = Any  # argparse keeps the class of add_subparsers' result private
 
 
 def _add_describe(commands: _Commands) -> None:
-    parser = commands.add_parser("describe", help="print what a block trace holds and which volume suits it")
+    parser = commands.add_parser("describe", help="print what a block trace, or a record of memory accesses, holds")
     _add_reading_options(parser)
+    parser.add_argument("--target", type=int, help="which record of a damo file that holds several, from 0")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=_describe)
 
 
 def _describe(chosen: argparse.Namespace) -> int:
+    if chosen.format in MEMORY_FORMATS or (chosen.format is None and _is_about_memory(chosen.file)):
+        return _describe_memory(chosen)
     name = chosen.format or detect_format(chosen.file)
     options = _reading_options(chosen)
     description = describe_requests(
@@ -64,6 +76,24 @@ def _describe(chosen: argparse.Namespace) -> int:
     else:
         print(format_description(description))
         print(f"\nread as '{name}' in blocks of {chosen.block_bytes:,} bytes")
+    return 0
+
+
+def _is_about_memory(name: str) -> bool:
+    if Path(name).exists():
+        return detect_memory_format(name) is not None
+    return any(name in suite for suite in memory_suites().values()) or name in SCENARIOS
+
+
+def _describe_memory(chosen: argparse.Namespace) -> int:
+    if Path(chosen.file).exists():
+        table = read_memory_trace(
+            chosen.file, format=chosen.format, target=chosen.target, time_factor=chosen.time_scale
+        )
+    else:
+        table = make_memory_workload(chosen.file).table
+    description = describe_accesses(Path(chosen.file).name, table)
+    print(json.dumps(description.as_dict(), indent=2) if chosen.json else format_access_description(description))
     return 0
 
 
@@ -125,21 +155,38 @@ def _add_formats(commands: _Commands) -> None:
 
 
 def _formats(chosen: argparse.Namespace) -> int:
-    width = max(len(name) for name in FORMATS)
-    for known in FORMATS.values():
-        print(f"{known.name:<{width}}  {known.description}")
+    descriptions = {known.name: known.description for known in FORMATS.values()} | MEMORY_FORMATS
+    width = max(len(name) for name in descriptions)
+    for name, description in descriptions.items():
+        print(f"{name:<{width}}  {description}")
     return 0
 
 
 def _add_suites(commands: _Commands) -> None:
     parser = commands.add_parser("suites", help="list the suites of workloads, as a Markdown table")
+    parser.add_argument("--memory", action="store_true", help="those of memory accesses instead of block writes")
     parser.set_defaults(run=_suites)
 
 
 def _suites(chosen: argparse.Namespace) -> int:
     print("| suite | workloads |\n| --- | --- |")
-    for name, workloads in suites().items():
+    for name, workloads in (memory_suites() if chosen.memory else suites()).items():
         print(f"| `{name}` | {', '.join(f'`{workload}`' for workload in workloads)} |")
+    return 0
+
+
+def _add_programs(commands: _Commands) -> None:
+    parser = commands.add_parser("programs", help="list the recorded programs of memory workloads, as a Markdown table")
+    parser.set_defaults(run=_programs)
+
+
+def _programs(chosen: argparse.Namespace) -> int:
+    print("| name | split | what it does | instructions | pages touched | stretched | bytes |")
+    print("| --- | --- | --- | ---: | ---: | --- | ---: |")
+    for row in recorded_index().values():
+        stretched = f"{row.address_factor} × memory, {row.time_factor:g} × time"
+        counts = f"{row.instructions:,} | {row.touched_pages:,} | {stretched} | {row.bytes:,}"
+        print(f"| `{row.name}` | {row.split} | {row.behaviour} | {counts} |")
     return 0
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kml_envs.damon.config import Action
+from kml_envs.damon.machine import ACTIONS
 from kml_envs.damon.memory import (
-    ACTIONS,
     active_bp,
     advance_rows,
     apply_to_row,

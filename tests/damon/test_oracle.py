@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kml_envs.damon.config import Action
-from kml_envs.damon.memory import ACTIONS, advance_rows, apply_to_row
+from kml_envs.damon.machine import ACTIONS
+from kml_envs.damon.memory import advance_rows, apply_to_row
 from kml_envs.damon.memory_config import NVME, ZRAM, MemoryConfig
 from kml_envs.damon.memory_state import allocate_memories
 from kml_envs.damon.oracle import break_even_s, placement_bound, reclaim_bound

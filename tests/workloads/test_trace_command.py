@@ -79,7 +79,7 @@ def test_sampling_that_leaves_nothing_is_said(trace):
 
 def test_formats_lists_every_format(capsys):
     assert main(["formats"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert len(capsys.readouterr().out.splitlines()) == 14
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])

@@ -6,20 +6,17 @@ How they were recorded, and what they hold, is told in `docs/bundled-traces.md`.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kml_envs.errors import unknown_name
 from kml_envs.workloads.bundled.file_format import decode
+from kml_envs.workloads.package_files import SPLITS, read_index, read_verified
 from kml_envs.workloads.trace import BlockTrace
 
 DIRECTORY = Path(__file__).parent
-SPLITS = ("train", "validation", "held-out")
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,7 @@ class BundledTrace:
 @functools.cache
 def bundled_index() -> dict[str, BundledTrace]:
     """Return the index of the bundled traces by name, in the order of the splits."""
-    rows: list[dict[str, Any]] = json.loads((DIRECTORY / "index.json").read_text(encoding="utf-8"))["traces"]
-    traces = sorted((BundledTrace(**row) for row in rows), key=lambda trace: SPLITS.index(trace.split))
-    return {trace.name: trace for trace in traces}
+    return read_index(DIRECTORY, "traces", BundledTrace)
 
 
 def bundled_names(split: str | None = None) -> tuple[str, ...]:
@@ -91,11 +86,7 @@ def load_bundled(name: str) -> BlockTrace:
     """
     if name not in bundled_index():
         raise unknown_name("bundled trace", name, bundled_index())
-    row = bundled_index()[name]
-    content = (DIRECTORY / row.file).read_bytes()
-    if hashlib.sha256(content).hexdigest() != row.sha256:
-        raise ValueError(f"{row.file} is damaged: its sha256 differs from the one in index.json")
-    time_us, first_block, block_count = decode(content)
+    time_us, first_block, block_count = decode(read_verified(DIRECTORY, bundled_index()[name]))
     return BlockTrace(
         name=name,
         time_us=time_us,

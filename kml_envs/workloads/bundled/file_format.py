@@ -26,7 +26,7 @@ _MAGIC = b"KMLBLK1\n"
 _HEADER = struct.Struct("<8s4I")
 _BITS_PER_BYTE = 7
 # lc/lp/pb suit bytes that have no alignment; the dictionary need not be larger than a file's columns.
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 22, "lc": 0, "pb": 0}]
+FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 22, "lc": 0, "pb": 0}]
 
 
 def encode(time_us: NDArray[np.int64], first_block: NDArray[np.int64], block_count: NDArray[np.int64]) -> bytes:
@@ -39,12 +39,12 @@ def encode(time_us: NDArray[np.int64], first_block: NDArray[np.int64], block_cou
     """
     end = np.concatenate(([0], (first_block + block_count)[:-1]))
     columns = [
-        _encode_integers(np.diff(time_us // TICK_US, prepend=0)),
-        _encode_integers(_zigzag(first_block - end)),
-        _encode_integers(block_count - 1),
+        encode_integers(np.diff(time_us // TICK_US, prepend=0)),
+        encode_integers(zigzag(first_block - end)),
+        encode_integers(block_count - 1),
     ]
     header = _HEADER.pack(_MAGIC, len(first_block), *(len(column) for column in columns))
-    return lzma.compress(header + b"".join(columns), filters=_FILTERS)
+    return lzma.compress(header + b"".join(columns), filters=FILTERS)
 
 
 def decode(content: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -65,24 +65,26 @@ def decode(content: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArra
         raise ValueError("not a trace file: wrong header")
     borders = np.cumsum([_HEADER.size, *lengths])
     data = np.frombuffer(plain, dtype=np.uint8)
-    ticks, steps, lengths_less_one = (_decode_integers(data[start:stop]) for start, stop in pairwise(borders))
+    ticks, steps, lengths_less_one = (decode_integers(data[start:stop]) for start, stop in pairwise(borders))
     if not requests == len(ticks) == len(steps) == len(lengths_less_one):
         raise ValueError("damaged trace file: columns of different lengths")
     block_count = lengths_less_one + 1
     # The end of a request is the sum of all steps and lengths up to it.
-    first_block = np.cumsum(_undo_zigzag(steps) + block_count) - block_count
+    first_block = np.cumsum(undo_zigzag(steps) + block_count) - block_count
     return np.cumsum(ticks) * TICK_US, first_block, block_count
 
 
-def _zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Code integers as non-negative ones: 0, -1, 1, -2 become 0, 1, 2, 3."""
     return (values << 1) ^ (values >> 63)
 
 
-def _undo_zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def undo_zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the integers that `zigzag` coded."""
     return (values >> 1) ^ -(values & 1)
 
 
-def _encode_integers(values: NDArray[np.int64]) -> bytes:
+def encode_integers(values: NDArray[np.int64]) -> bytes:
     """Return non-negative integers, shape (R,), as LEB128."""
     bytes_of_each = np.ones(len(values), dtype=np.int64)
     for place in range(1, 9):
@@ -96,7 +98,7 @@ def _encode_integers(values: NDArray[np.int64]) -> bytes:
     return coded.tobytes()
 
 
-def _decode_integers(coded: NDArray[np.uint8]) -> NDArray[np.int64]:
+def decode_integers(coded: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the integers, shape (R,), of LEB128 bytes."""
     last = np.flatnonzero(coded < 0x80)
     if len(coded) and (len(last) == 0 or last[-1] != len(coded) - 1):
