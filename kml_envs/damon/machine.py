@@ -9,9 +9,11 @@ import math
 
 import numpy as np
 
-from kml_envs.compiling import Record, compiled
+from kml_envs.compiling import Record, array_of, compiled
+from kml_envs.damon import memory
 from kml_envs.damon.config import PAGE_BYTES, Action, FilterType, GoalMetric
-from kml_envs.workloads.access import touch_probability
+from kml_envs.damon.memory_state import MEMORY
+from kml_envs.workloads.access import move_to, touch_probability
 
 NODES = 4
 """Memory nodes that can be measured."""
@@ -27,12 +29,15 @@ MACHINE = np.dtype(
         ("node_memcg_used_bp", np.int64, (NODES,)),
         ("node_memcg_free_bp", np.int64, (NODES,)),
         ("node_eligible_bp", np.int64, (NODES,)),
-        ("action_ns_per_page", np.int64),  # what an action costs the monitor's thread
+        ("action_ns_per_page", np.int64),  # cost of an action without a memory
     ]
 )
-"""What the monitor can measure, for whoever runs it to write down; and the cost of its actions."""
+"""What the monitor can measure: its memory says it, or, where it has none, whoever runs it."""
 
-ACTIONS = tuple(Action)
+memory_of = array_of("memory", MEMORY, 1)
+"""The memory that actions are applied to, (1,) MEMORY; only where `memory` is not 0."""
+
+ACTIONS = memory.ACTIONS
 METRICS = tuple(GoalMetric)
 FILTER_TYPES = tuple(FilterType)
 
@@ -54,7 +59,35 @@ _HUGEPAGE = FILTER_TYPES.index(FilterType.HUGEPAGE_SIZE)
 
 
 @compiled
-def apply_action(monitor: Record, scheme: Record, start: int, end: int, passed: int) -> int:
+def catch_up(monitor: Record) -> None:
+    """Let the memory live up to the monitor's time, and measure it; without a memory nothing happens.
+
+    The monitor calls it before anything depends on the memory, rather than at every sample.
+    """
+    if monitor.memory == 0:
+        return
+    record, machine = memory_of(monitor)[0], monitor.machine
+    if monitor.time_us > monitor.memory_time_us:
+        move_to(monitor.access, monitor.memory_time_us)
+        memory.charge_monitoring(record, monitor.checks - monitor.charged_checks)
+        memory.advance(record, monitor.access, monitor.time_us - monitor.memory_time_us)
+        monitor.charged_checks = monitor.checks
+        monitor.memory_time_us = monitor.time_us
+    machine.free_permil = np.int64(memory.free_permil(record))
+    machine.psi_total_us = np.int64(record.psi_us)
+    machine.active_bp = np.int64(memory.active_bp(record))
+    machine.inactive_bp = 10_000 - machine.active_bp
+    for node in range(NODES):
+        machine.node_used_bp[node] = np.int64(memory.node_used_bp(record, node))
+        machine.node_free_bp[node] = 10_000 - machine.node_used_bp[node]
+        # The simulated program is the only one, and so the only cgroup.
+        machine.node_memcg_used_bp[node] = machine.node_used_bp[node]
+        machine.node_memcg_free_bp[node] = machine.node_free_bp[node]
+        machine.node_eligible_bp[node] = machine.node_used_bp[node]
+
+
+@compiled
+def apply_action(monitor: Record, scheme: Record, start: int, end: int, share: float, node: int) -> int:
     """Carry an action out on a range, and charge its time to the scheme.
 
     Args:
@@ -62,15 +95,23 @@ def apply_action(monitor: Record, scheme: Record, start: int, end: int, passed: 
         scheme: The SCHEME record, whose operations set supports the action.
         start: First byte.
         end: Byte behind the last.
-        passed: Bytes of them that the scheme's filters let pass.
+        share: Share of their pages that the action is for.
+        node: Memory node that migrations go to.
 
     Returns:
         Bytes that the action was applied to.
     """
     if scheme.action == _STAT:
         return np.int64(0)
-    scheme.total_charged_ns += passed // PAGE_BYTES * monitor.machine.action_ns_per_page
-    return passed
+    if monitor.memory == 0:
+        pages = np.int64((end - start) * share) // PAGE_BYTES
+        scheme.total_charged_ns += pages * monitor.machine.action_ns_per_page
+        return pages * PAGE_BYTES
+    record = memory_of(monitor)[0]
+    before = record.kdamond_ns
+    applied = memory.apply_action(record, scheme.action, start, end, share, node)
+    scheme.total_charged_ns += np.int64(record.kdamond_ns - before)
+    return applied
 
 
 @compiled

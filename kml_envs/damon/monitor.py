@@ -11,7 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.binomial import draw_binomial
 from kml_envs.damon.config import PAGE_BYTES
-from kml_envs.damon.machine import detected_share, folio_touched_probability
+from kml_envs.damon.machine import catch_up, detected_share, folio_touched_probability
 from kml_envs.damon.quota import next_input
 from kml_envs.damon.regions import (
     clear_aggregation,
@@ -40,11 +40,13 @@ def advance(monitor: Record, until_us: int) -> None:
     """
     if monitor.paused:
         monitor.time_us = max(monitor.time_us, until_us)
+    catch_up(monitor)
     while monitor.time_us < until_us:
         wait = activation_wait_us(monitor)
         if wait > 0:
             monitor.slept_us += wait
             monitor.time_us += wait
+            catch_up(monitor)
             continue
         move_to(monitor.access, monitor.time_us)
         count = _samples_ahead(monitor, until_us)
@@ -56,6 +58,7 @@ def advance(monitor: Record, until_us: int) -> None:
         monitor.time_us += count * monitor.attributes.sample_us
         monitor.samples += count
         _after_sampling(monitor)
+    catch_up(monitor)
 
 
 @compiled

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.config import PAGE_BYTES, Action, FilterType, WatermarkMetric
-from kml_envs.damon.machine import ACTIONS, FILTER_TYPES, apply_action, matching_share, old_share
+from kml_envs.damon.config import Action, FilterType, WatermarkMetric
+from kml_envs.damon.machine import ACTIONS, FILTER_TYPES, apply_action, catch_up, matching_share, old_share
 from kml_envs.damon.quota import adjust_quota, has_limit, is_exhausted, matches_pattern, priority_score
 from kml_envs.damon.regions import align_down, cut_region, join_slices
-from kml_envs.damon.state import FILTERS, filters, region_capacity, regions, schemes, tried
+from kml_envs.damon.state import DESTINATIONS, FILTERS, destinations, filters, region_capacity, regions, schemes, tried
 
 _STAT = ACTIONS.index(Action.STAT)
 _ADDR = FILTER_TYPES.index(FilterType.ADDR)
@@ -57,6 +57,8 @@ def apply_schemes(monitor: Record) -> None:
         scheme = schemes(monitor)[number]
         if _is_due(monitor, scheme):
             due += 1
+            if scheme.action != _STAT:
+                catch_up(monitor)
             scheme.tried_count = 0
             scheme.tried_bytes = 0
             adjust_quota(monitor, number)
@@ -167,8 +169,8 @@ def _apply(monitor: Record, number: int, index: int) -> None:
         passed = _passing_bytes(monitor, number, region.start, region.end)
     applied = np.int64(0)
     if scheme.supported:
-        taken = np.int64(passed * old_share(monitor, scheme, region.start, region.end)) // PAGE_BYTES * PAGE_BYTES
-        applied = apply_action(monitor, scheme, region.start, region.end, min(taken, passed))
+        share = passed / size * old_share(monitor, scheme, region.start, region.end)
+        applied = _apply_to_nodes(monitor, number, region.start, region.end, share)
     _note_tried(monitor, number, region, passed)
     charge = size
     if scheme.fail_charge_denom > 0:
@@ -180,6 +182,22 @@ def _apply(monitor: Record, number: int, index: int) -> None:
     if scheme.action != _STAT:
         region.age = 0
     _count(scheme, size, applied, passed)
+
+
+@compiled
+def _apply_to_nodes(monitor: Record, number: int, start: int, end: int, share: float) -> int:
+    """Apply the action; pages that migrate go to the destinations by their weights, page after page in turn."""
+    scheme = schemes(monitor)[number]
+    total = np.int64(0)
+    for place in range(scheme.destination_count):
+        total += destinations(monitor)[number * DESTINATIONS + place].weight
+    if total == 0:
+        return apply_action(monitor, scheme, start, end, share, scheme.target_nid)
+    applied = np.int64(0)
+    for place in range(scheme.destination_count):
+        destination = destinations(monitor)[number * DESTINATIONS + place]
+        applied += apply_action(monitor, scheme, start, end, share * destination.weight / total, destination.id)
+    return applied
 
 
 @compiled

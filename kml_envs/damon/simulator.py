@@ -49,6 +49,21 @@ _NEVER_US = -(1 << 62)
 _LARGEST = 2**63 - 1
 _COLD_FIRST = (Action.PAGEOUT, Action.LRU_DEPRIO, Action.MIGRATE_COLD)
 _HOT_FIRST = (Action.LRU_PRIO, Action.MIGRATE_HOT)
+_COUNTERS = (
+    "time_us",
+    "memory_time_us",
+    "samples",
+    "aggregations",
+    "region_count",
+    "scheme_count",
+    "most_accesses",
+    "regions_at_split",
+    "split_phase",
+    "checks",
+    "charged_checks",
+    "slept_us",
+    "refused_cuts",
+)
 _OWN_CGROUP = ("", "/")
 
 
@@ -91,9 +106,7 @@ def turn_on(
     check(context, version)
     _check_room(state, row, context, sampling)
     monitor = state.monitors[row : row + 1]
-    for name in ("time_us", "samples", "aggregations", "region_count", "regions_at_split", "split_phase"):
-        monitor[name] = 0
-    for name in ("checks", "slept_us", "refused_cuts", "most_accesses", "scheme_count"):
+    for name in _COUNTERS:
         monitor[name] = 0
     rules = VERSION_RULES[version]
     for name in RULES.names or ():

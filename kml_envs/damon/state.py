@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kml_envs.compiling import array_of, constant_of
 from kml_envs.damon.binomial import binomial_table
 from kml_envs.damon.machine import MACHINE
+from kml_envs.damon.memory_state import MemoryState
 from kml_envs.damon.versions import Rules
 from kml_envs.errors import UserError
 from kml_envs.workloads.access import ACCESS, AccessTable, open_accesses
@@ -169,6 +170,7 @@ MONITOR = np.dtype(
         ("mappings", np.uint64),
         ("histogram", np.uint64),
         ("binomial", np.uint64),
+        ("memory", np.uint64),  # address of the MEMORY record that actions are applied to, 0: none
         # settings
         ("follows_mappings", np.int64),  # the operations set re-reads them (VADDR)
         ("rechecks_pages", np.int64),  # pageout leaves young pages (PADDR)
@@ -193,6 +195,8 @@ MONITOR = np.dtype(
         ("regions_at_split", np.int64),
         ("split_phase", np.int64),
         ("checks", np.int64),  # accesses looked for, the monitor's work
+        ("charged_checks", np.int64),  # of them, those whose cost the memory's program has felt
+        ("memory_time_us", np.int64),  # how far the memory has lived
         ("slept_us", np.int64),  # all schemes were inactive
         ("refused_cuts", np.int64),  # for lack of room in `regions`
     ],
@@ -220,6 +224,7 @@ class DamonState(NamedTuple):
     histogram: NDArray[np.int64]  # (N, SCORES) bytes by score
     binomial: NDArray[np.void]  # ALIAS, kept alive for the records
     accesses: list[AccessTable | None]  # kept alive for the records
+    memories: list[MemoryState | None]  # kept alive for the records
 
 
 def allocate(instances: int, max_nr_regions: int, max_schemes: int, max_mappings: int = 16) -> DamonState:
@@ -250,6 +255,7 @@ def allocate(instances: int, max_nr_regions: int, max_schemes: int, max_mappings
         histogram=np.zeros((instances, SCORES), np.int64),
         binomial=table,
         accesses=[None] * instances,
+        memories=[None] * instances,
     )
     state.monitors["region_capacity"] = capacity
     state.monitors["scheme_capacity"] = max_schemes
@@ -262,12 +268,16 @@ def allocate(instances: int, max_nr_regions: int, max_schemes: int, max_mappings
 
 
 def copy_row(source: DamonState, source_row: int, target: DamonState, target_row: int) -> None:
-    """Copy one instance over another of the same sizes: how snapshots are restored and shadows begin."""
+    """Copy one instance over another of the same sizes: how snapshots are restored and shadows begin.
+
+    The target keeps its own memory, which `memory_state.copy_memory` copies.
+    """
     for name in ARRAYS:
         getattr(target, name)[target_row] = getattr(source, name)[source_row]
-    addresses = target.monitors[list(ARRAYS)][target_row].copy()
+    kept = [*ARRAYS, "memory"]
+    addresses = target.monitors[kept][target_row].copy()
     target.monitors[target_row] = source.monitors[source_row]
-    for name in ARRAYS:
+    for name in kept:
         target.monitors[name][target_row] = addresses[name]
     target.accesses[target_row] = source.accesses[source_row]
 
@@ -276,6 +286,14 @@ def set_accesses(state: DamonState, row: int, table: AccessTable, origin_us: int
     """Let an instance monitor an access pattern, from a place in it on (see `open_accesses`)."""
     state.monitors["access"][row] = open_accesses(table, origin_us)[0]
     state.accesses[row] = table
+
+
+def set_memory(state: DamonState, row: int, memories: MemoryState, memory_row: int) -> None:
+    """Let the schemes of an instance act on a memory, which lives with the instance from now on."""
+    record = memories.records[memory_row : memory_row + 1]
+    state.monitors["memory"][row] = record.ctypes.data
+    state.monitors["memory_time_us"][row] = state.monitors["time_us"][row]
+    state.memories[row] = memories
 
 
 def set_mappings(state: DamonState, row: int, target: int, ranges: tuple[tuple[int, int], ...]) -> None:

@@ -1,0 +1,93 @@
+"""Schemes that act on a simulated memory: what they page out is gone, what they measure is the memory's state."""
+
+import numpy as np
+import pytest
+from damon_monitors import PAGE, monitor_of, run, touched
+
+from kml_envs.damon.config import (
+    AccessPattern,
+    Action,
+    Destination,
+    GoalMetric,
+    Quota,
+    QuotaGoal,
+    Scheme,
+    WatermarkMetric,
+    Watermarks,
+)
+from kml_envs.damon.memory_config import MemoryConfig
+from kml_envs.damon.memory_state import allocate_memories
+from kml_envs.damon.state import set_memory
+from kml_envs.damon.versions import KernelVersion
+
+PAGES = 4096
+HOT = 512
+COLD = AccessPattern(max_nr_accesses=0, min_age=5)
+
+
+def with_memory(*schemes, config=None, limit_pages=2 * PAGES):
+    table = touched([(0, HOT * PAGE, 500)], PAGES * PAGE)
+    memories = allocate_memories(config or MemoryConfig(), [table], [True], [limit_pages * PAGE])
+    state = monitor_of(None, KernelVersion.LATEST, schemes, table=table, seed=1, min_region_bytes=PAGE)
+    set_memory(state, 0, memories, 0)
+    return state, memories.records
+
+
+def test_cold_memory_is_paged_out():
+    quota = Quota(bytes=512 * PAGE, reset_interval_ms=1000)
+    state, memory = with_memory(Scheme(Action.PAGEOUT, COLD, quotas=quota))
+    run(state, 3_000_000)
+    assert memory["time_us"][0] == pytest.approx(3_000_000)
+    assert 2 * 512 <= memory["paged_out"][0] <= 3 * 512
+    assert state.schemes["sz_applied"][0, 0] == pytest.approx(memory["paged_out"][0] * PAGE, rel=0.01)
+    run(state, 12_000_000)
+    # The hot eighth stays, but for what a border page costs.
+    assert memory["swapped"][0] == pytest.approx(PAGES - HOT, rel=0.05)
+    assert memory["kdamond_ns"][0] > 0
+    assert state.schemes["total_charged_ns"][0, 0] > 0
+
+
+def test_watermarks_look_at_the_memory():
+    marks = Watermarks(WatermarkMetric.FREE_MEM_RATE, 1_000_000, 400, 300, 100)
+    scheme = Scheme(Action.PAGEOUT, COLD, watermarks=marks)
+    idle, memory = with_memory(scheme)  # half of the memory is free
+    run(idle, 3_000_000)
+    assert memory["paged_out"][0] == 0
+    assert idle.monitors["slept_us"][0] >= 3_000_000
+    busy, memory = with_memory(scheme, limit_pages=PAGES * 5 // 4)
+    run(busy, 5_000_000)
+    assert memory["paged_out"][0] > 0
+    assert busy.monitors["machine"]["free_permil"][0] > 400
+
+
+def test_goals_measure_the_memory():
+    goal = QuotaGoal(GoalMetric.NODE_MEM_FREE_BP, 5000)
+    quota = Quota(reset_interval_ms=200, goals=(goal,))
+    state, memory = with_memory(Scheme(Action.PAGEOUT, COLD, quotas=quota), limit_pages=PAGES * 5 // 4)
+    run(state, 30_000_000)
+    free = state.goals["current_value"][0, 0]
+    assert free == pytest.approx(5000, rel=0.15)
+    assert memory["paged_out"][0] > 0
+
+
+def test_migration_to_weighted_destinations():
+    config = MemoryConfig(slow_bytes=4 * PAGES * PAGE)
+    scheme = Scheme(Action.MIGRATE_COLD, COLD, dests=(Destination(0, 3), Destination(1, 1)))
+    state, memory = with_memory(scheme, config=config)
+    run(state, 1_500_000)
+    assert 0 < memory["demoted"][0] <= (PAGES - HOT) * 1.1
+    straight, other = with_memory(Scheme(Action.MIGRATE_COLD, COLD, target_nid=1), config=config)
+    run(straight, 1_500_000)
+    assert memory["demoted"][0] < other["demoted"][0] <= (PAGES - HOT) * 1.1
+
+
+def test_memory_lives_the_same_in_any_steps():
+    quota = Quota(bytes=256 * PAGE, reset_interval_ms=1000)
+    totals = []
+    for step_us in (5_000_000, 500_000):
+        state, memory = with_memory(Scheme(Action.PAGEOUT, COLD, quotas=quota))
+        for _ in range(5_000_000 // step_us):
+            run(state, step_us)
+        totals.append((memory["paged_out"][0], state.monitors["random"][0]))
+    assert totals[0] == pytest.approx(totals[1])
+    assert np.isfinite(totals).all()
