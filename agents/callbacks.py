@@ -115,6 +115,10 @@ class SaveCheckpoints(_Periodic):
         save_model(self.model, self.folder.checkpoint(self.num_timesteps))
 
 
+ALL_EPISODES = "all-episodes"
+"""What stands for the workload in an environment without any to choose from."""
+
+
 class Evaluate(_Periodic):
     """Plays the same episodes of the validation workloads now and then, and keeps the best model.
 
@@ -146,7 +150,7 @@ class Evaluate(_Periodic):
             folder: Where results go.
             env_id: The environment.
             env_kwargs: Its arguments; workloads and mode are replaced.
-            workloads: Names of the validation workloads.
+            workloads: Names of the validation workloads; none where the environment has no workloads to choose from.
             every: Steps between two evaluations; 0: only the first and the last one.
             episodes: Episodes of one evaluation, rounded up to a multiple of the number of workloads.
             seed: Of the first row; row i is seeded `seed` + i.
@@ -154,11 +158,12 @@ class Evaluate(_Periodic):
         """
         super().__init__(every)
         self.folder = folder
-        self.workloads = tuple(workloads)
+        self.workloads = tuple(workloads) or (ALL_EPISODES,)
         self.seed = seed
-        per_workload = -(-episodes // len(workloads))
-        arguments = {**env_kwargs, "workloads": list(workloads), "mode": "recommendation", "probes": False}
-        self.env = make_native_vec_env(env_id, per_workload * len(workloads), arguments, threads)
+        per_workload = -(-episodes // len(self.workloads))
+        chosen = {"workloads": list(workloads)} if workloads else {}
+        arguments = {**env_kwargs, **chosen, "mode": "recommendation", "probes": False}
+        self.env = make_native_vec_env(env_id, per_workload * len(self.workloads), arguments, threads)
         self.history: list[dict[str, Any]] = []
         self.best = -np.inf
 
@@ -175,7 +180,8 @@ class Evaluate(_Periodic):
         # The same seeds each time, so that two evaluations differ by the model only.
         per_workload = self.env.num_envs // len(self.workloads)
         self.env.seed(self.seed)
-        self.env.set_options([{"workload": workload} for workload in self.workloads for _ in range(per_workload)])
+        if self.workloads != (ALL_EPISODES,):
+            self.env.set_options([{"workload": workload} for workload in self.workloads for _ in range(per_workload)])
         episodes = play_once(self.model, self.env)
         scores = np.array([score(episode) for episode in episodes])
         per = scores.reshape(len(self.workloads), per_workload).mean(axis=1)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import torch
 
 from agents.baselines import TUNE, Contender, named_contender, suite_of
+from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
 from agents.evaluation import compare, report
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
@@ -79,6 +80,12 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     for workload in workload_names(options.workloads) if options.workloads else ():
         make_workload(workload)
     judged = _judged(options)
+    if is_own(judged.env_id):
+        if options.workloads or options.json or options.csv or options.plot:
+            raise UserError(f"--suite, --workload, --trace, --json, --csv and --plot do not go with {judged.env_id}")
+        chosen = seeds if options.seeds or options.n_seeds else HELD_OUT_SEEDS
+        told_of = (lambda name: None) if options.quiet else (lambda name: print(f"playing {name} ...", file=told))
+        return compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, told_of)
     workloads = workload_names(options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
     make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
 

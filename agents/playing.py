@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import seeding
 
-from agents.baselines import Array, Contender, Policy, State
+from agents.baselines import Array, Contender, Policy, PolicyMaker, State
 from agents.results import METRICS, PACING_METRICS, Evaluation
 from agents.vector_env import NativeEnv, make_native_env
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
@@ -61,13 +61,25 @@ def play(contender: Contender, workload: str, seeds: Sequence[int]) -> dict[str,
         (S,) each: what the environment says at the end of an episode.
     """
     environment = make_environment(contender.env_id, contender.env_kwargs, workload, len(seeds))
-    policy = contender.make_policy(environment.single_action_space)
+    infos, _ = play_out(environment, contender.make_policy, seeds)
+    return {name: np.asarray(infos[name], np.float64) for name in (*METRICS, *PACING_METRICS) if name in infos}
+
+
+def play_out(environment: NativeEnv, make_policy: PolicyMaker, seeds: Sequence[int]) -> tuple[dict[str, Any], Array]:
+    """One episode per seed in an environment whose rows stand still at the end of theirs; it is closed then.
+
+    Returns:
+        The infos of the last step, and the costs (S,) paid from the first question on, in the subsystem's unit.
+    """
+    policy = make_policy(environment.single_action_space)
+    proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
     wants_masks = "action_masks" in inspect.signature(policy.predict).parameters
     masks = getattr(environment.unwrapped, "action_masks", None)
     if not isinstance(environment.single_action_space, gymnasium.spaces.Discrete) or not wants_masks:
         masks = None
     seed: Any = list(seeds)  # Gymnasium's annotation knows only one seed for all rows
     observations, _ = environment.reset(seed=seed)
+    begun = proxy.subsystem.cost().copy()
     state: State = None
     begins = np.ones(len(seeds), np.bool_)
     finished = np.zeros(len(seeds), np.bool_)
@@ -76,8 +88,9 @@ def play(contender: Contender, workload: str, seeds: Sequence[int]) -> dict[str,
         actions, state = _recommend(policy, observations, state, begins, None if masks is None else masks())
         observations, _, _, finished, infos = environment.step(actions)
         begins = np.zeros(len(seeds), np.bool_)
+    paid = proxy.subsystem.cost() - begun
     environment.close()
-    return {name: np.asarray(infos[name], np.float64) for name in (*METRICS, *PACING_METRICS) if name in infos}
+    return infos, paid
 
 
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any], workload: str, instances: int) -> NativeEnv:

@@ -25,6 +25,7 @@ from agents.callbacks import (
     Stop,
     stoppable,
 )
+from agents.costs import compare_costs, is_own
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.imitation import imitate
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
@@ -40,6 +41,7 @@ from kml_envs.suites import workload_names
 DEFAULT_ENV = "kml/LfsTune-v0"
 DEFAULT_ALGO = "ppo"
 TRAINING_SUITE, VALIDATION_SUITE, HELD_OUT_SUITE = "train", "validation", "held-out"
+OWN_EPISODES = 20  # of an evaluation in an environment without workloads
 CLOSING_SEEDS = (1001, 1002, 1003)
 _VALIDATION_SEED = 500_000  # far from the seeds of training rows
 
@@ -151,7 +153,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
-    validation = workload_names(_suite(VALIDATION_SUITE, plan.env))
+    validation = () if is_own(plan.env) else workload_names(_suite(VALIDATION_SUITE, plan.env))
     evaluate_arguments: dict[str, Any] = {
         "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
         "episodes": _episodes(options.eval_episodes, len(validation)),
@@ -215,7 +217,10 @@ def make_plan(options: TrainingOptions) -> Plan:
     for key in ("n_timesteps", "n_envs"):
         if (value := getattr(options, key)) is not None:
             entry[key] = value
-    env_kwargs = {"workloads": _suite(TRAINING_SUITE, env), **before.get("env_kwargs", {}), **options.env_kwargs}
+    if is_own(env) and options.workloads:
+        raise UserError(f"--workload and --trace: {env} has no workloads to choose from")
+    suite = {} if is_own(env) else {"workloads": _suite(TRAINING_SUITE, env)}
+    env_kwargs = {**suite, **before.get("env_kwargs", {}), **options.env_kwargs}
     if options.workloads:
         env_kwargs["workloads"] = list(options.workloads)
     if options.mode is not None:
@@ -320,6 +325,10 @@ def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..
     from agents.evaluation import closing_report
 
     model.set_parameters(str(folder.best_model), device=model.device)
+    if is_own(plan.env):
+        own = {key: value for key, value in plan.env_kwargs.items() if key != "mode"}
+        say(compare_costs(f"agent ({plan.algo})", plan.env, own, lambda space: model))
+        return
     say("playing the held-out workloads ...", flush=True)
     workloads = workload_names(_suite(HELD_OUT_SUITE, plan.env))
     say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
@@ -347,7 +356,7 @@ def _frequency(given: int | None, steps: int, parts: int, option: str) -> int:
 def _episodes(given: int | None, workloads: int) -> int:
     """Episodes of one evaluation."""
     if given is None:
-        return 2 * workloads
+        return 2 * workloads or OWN_EPISODES
     if given < 1:
         raise UserError(f"--eval-episodes {given}: must be at least 1")
     return given
