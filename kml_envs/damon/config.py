@@ -81,6 +81,9 @@ class WatermarkMetric(enum.Enum):
     FREE_MEM_RATE = "free_mem_rate"  # free memory, per mille
 
 
+ACTIONS = tuple(Action)
+"""Actions by their numbers in compiled code."""
+
 CORE_FILTERS = (FilterType.ADDR, FilterType.TARGET)
 
 SUPPORTED_ACTIONS = {

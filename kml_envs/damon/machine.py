@@ -11,7 +11,7 @@ import numpy as np
 
 from kml_envs.compiling import Record, array_of, compiled
 from kml_envs.damon import memory
-from kml_envs.damon.config import PAGE_BYTES, Action, FilterType, GoalMetric
+from kml_envs.damon.config import ACTIONS, PAGE_BYTES, Action, FilterType, GoalMetric
 from kml_envs.damon.memory_state import MEMORY
 from kml_envs.workloads.access import move_to, touch_probability
 
@@ -37,7 +37,6 @@ MACHINE = np.dtype(
 memory_of = array_of("memory", MEMORY, 1)
 """The memory that actions are applied to, (1,) MEMORY; only where `memory` is not 0."""
 
-ACTIONS = memory.ACTIONS
 METRICS = tuple(GoalMetric)
 FILTER_TYPES = tuple(FilterType)
 

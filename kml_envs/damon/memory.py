@@ -15,8 +15,7 @@ import math
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.config import Action
-from kml_envs.damon.machine import ACTIONS
+from kml_envs.damon.config import ACTIONS, Action
 from kml_envs.damon.memory_huge import collapse_now, collapse_slowly, take_huge_faults
 from kml_envs.damon.memory_reclaim import keep_watermarks, swap_out
 from kml_envs.damon.memory_state import extents_of, room_on_fast

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.config import Action, FilterType, WatermarkMetric
-from kml_envs.damon.machine import ACTIONS, FILTER_TYPES, apply_action, catch_up, matching_share, old_share
+from kml_envs.damon.config import ACTIONS, Action, FilterType, WatermarkMetric
+from kml_envs.damon.machine import FILTER_TYPES, apply_action, catch_up, matching_share, old_share
 from kml_envs.damon.quota import adjust_quota, has_limit, is_exhausted, matches_pattern, priority_score
 from kml_envs.damon.regions import align_down, cut_region, join_slices
 from kml_envs.damon.state import DESTINATIONS, FILTERS, destinations, filters, region_capacity, regions, schemes, tried

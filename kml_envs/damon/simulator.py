@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.checks import check
 from kml_envs.damon.config import (
+    ACTIONS,
     PAGE_BYTES,
     SUPPORTED_ACTIONS,
     Action,
@@ -25,7 +26,7 @@ from kml_envs.damon.config import (
     WatermarkMetric,
 )
 from kml_envs.damon.control import Intervals, SchemeStatistics, Snapshot
-from kml_envs.damon.machine import ACTIONS, FILTER_TYPES, METRICS
+from kml_envs.damon.machine import FILTER_TYPES, METRICS
 from kml_envs.damon.monitor import advance, begin, change_attributes
 from kml_envs.damon.regions import mapped_ranges, set_regions, split_evenly, three_ranges
 from kml_envs.damon.state import (

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kml_envs.damon.config import Action
-from kml_envs.damon.machine import ACTIONS
+from kml_envs.damon.config import ACTIONS, Action
 from kml_envs.damon.memory import (
     active_bp,
     advance_rows,

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from kml_envs.damon.config import Action
-from kml_envs.damon.machine import ACTIONS
+from kml_envs.damon.config import ACTIONS, Action
 from kml_envs.damon.memory import advance_rows, apply_to_row
 from kml_envs.damon.memory_config import NVME, ZRAM, MemoryConfig
 from kml_envs.damon.memory_state import allocate_memories
