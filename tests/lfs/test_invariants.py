@@ -159,7 +159,7 @@ def test_a_copied_row_goes_the_same_way_on_its_own():
     for name in ARRAYS:
         assert np.array_equal(getattr(state, name)[0], getattr(copy, name)[1])
     for name in set(state.volumes.dtype.names) - set(ARRAYS):
-        assert state.volumes[name][0] == copy.volumes[name][1]
+        assert np.array_equal(state.volumes[name][0], copy.volumes[name][1])
     check(copy, 1)
 
 
