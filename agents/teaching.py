@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -78,13 +79,24 @@ def learn_from_teachers(
         if number < MIXED_PASSES:
             acting = {name: _mixture(name, teachers, generator) for name in workloads}
         else:
-            acting = dict.fromkeys(workloads, lambda seen: policy.predict(seen, deterministic=True)[0])
+            acting = dict.fromkeys(workloads, mean_action(policy))
         play_all(acting, seed + ROWS * number)
         if number >= MIXED_PASSES - 1:
             difference = _fit(policy, np.concatenate(observations), np.concatenate(actions), generator)
     for environment in environments.values():
         environment.close()
     return difference
+
+
+def mean_action(policy: ActorCriticPolicy) -> Acting:
+    """The policy's mean action, for several threads."""
+    lock = Lock()  # a policy of Stable-Baselines3 has one distribution, which every prediction overwrites
+
+    def act(seen: Array) -> Array:
+        with lock:
+            return policy.predict(seen, deterministic=True)[0]
+
+    return act
 
 
 def _observe(environment: NativeEnv, acting: Acting, first_seed: int) -> Array:

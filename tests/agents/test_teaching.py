@@ -1,14 +1,19 @@
 """A policy learns to recommend the actions found for each training workload."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents import teaching
 from agents.action_search import read_actions
 from agents.algorithms import find_algorithm, make_model
 from agents.hyperparameter_files import constructor_arguments, read_entry, run_settings
 from agents.playing import make_environment
-from agents.teaching import TEACHERS, learn_from_teachers
+from agents.teaching import TEACHERS, learn_from_teachers, mean_action
 from agents.vector_env import make_native_vec_env
 from kml_envs.errors import UserError
 from kml_envs.suites import workload_names
@@ -38,6 +43,16 @@ def test_the_policy_tells_workloads_apart(monkeypatch, one_thread, small):
         environment = make_environment(TUNE, arguments, workload, 2)
         observations, _ = environment.reset(seed=7)
         assert np.abs(model.predict(observations, deterministic=True)[0] - wanted).mean() < 0.2
+
+
+def test_each_thread_gets_the_action_of_its_own_observations(one_thread):
+    torch.manual_seed(0)
+    box = spaces.Box(-1.0, 1.0, (4,), np.float32)
+    act = mean_action(ActorCriticPolicy(box, box, lambda progress: 1e-3))
+    observations = np.random.default_rng(0).uniform(-1.0, 1.0, (400, 2, 4)).astype(np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(act, observations))
+    np.testing.assert_array_equal(together, [act(seen) for seen in observations])
 
 
 def test_an_environment_without_teachers_is_told():

@@ -21,9 +21,10 @@ from kml_envs.command_line import parse_pairs
 from kml_envs.errors import UserError
 
 ON_POLICY = {"n_steps": 8, "batch_size": 16, "n_epochs": 1}
+WITHOUT_TEACHERS = {**ON_POLICY, "imitate": False}  # they take most of the time of a short training
 OFF_POLICY = {"learning_starts": 16, "batch_size": 16, "buffer_size": 500, "gradient_steps": 1, "train_freq": 4}
 QUICK = {
-    "ppo": ON_POLICY,
+    "ppo": WITHOUT_TEACHERS,
     "ppo_mask": ON_POLICY,
     "a2c": {"n_steps": 4},
     "dqn": OFF_POLICY,
@@ -176,7 +177,8 @@ def test_files_that_are_no_models_are_refused(content, tmp_path):
 
 
 def test_same_seed_same_model(small, tmp_path):
-    one, other = (train(options(tmp_path / name, small, eval_freq=32)).folder for name in ("a", "b"))
+    arguments = {"eval_freq": 32, "hyperparameters": ON_POLICY}
+    one, other = (train(options(tmp_path / name, small, **arguments)).folder for name in ("a", "b"))
     with np.load(one / "evaluations.npz") as first, np.load(other / "evaluations.npz") as second:
         np.testing.assert_array_equal(first["results"], second["results"])
 
