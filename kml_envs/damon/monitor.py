@@ -6,6 +6,8 @@ All functions are compiled and work on one MONITOR record; `advance` is the loop
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
@@ -24,9 +26,17 @@ from kml_envs.damon.regions import (
     update_size_limit,
 )
 from kml_envs.damon.schemes import activation_wait_us, apply_schemes, samples_in
-from kml_envs.damon.state import ATTRIBUTES, binomial, regions, schemes
+from kml_envs.damon.state import ATTRIBUTES, binomial, probabilities, regions, schemes
 from kml_envs.damon.versions import AccessSum
-from kml_envs.workloads.access import move_to, next_boundary, range_is_swept, touch_probability
+from kml_envs.workloads.access import (
+    move_to,
+    next_boundary,
+    range_end,
+    range_is_swept,
+    range_rate,
+    range_start,
+    touch_probability,
+)
 from kml_envs.workloads.source import random_below, random_unit
 
 
@@ -49,6 +59,7 @@ def advance(monitor: Record, until_us: int) -> None:
             catch_up(monitor)
             continue
         move_to(monitor.access, monitor.time_us)
+        _remember_probabilities(monitor)
         count = _samples_ahead(monitor, until_us)
         if monitor.per_sample:
             _sample_pages(monitor)
@@ -161,11 +172,7 @@ def _samples_ahead(monitor: Record, until_us: int) -> int:
             count = min(count, apply - monitor.samples)
     count = min(count, (until_us - monitor.time_us + sample_us - 1) // sample_us)
     count = min(count, (next_boundary(monitor.access) - monitor.time_us) // sample_us)
-    if count > 1:
-        for index in range(monitor.access.first, monitor.access.last):
-            if range_is_swept(monitor.access, index):
-                return np.int64(1)
-    return max(count, np.int64(1))
+    return np.int64(1) if monitor.swept else max(count, np.int64(1))
 
 
 @compiled
@@ -175,16 +182,55 @@ def _sample_regions(monitor: Record, count: int) -> None:
     window = most_accesses_of(monitor.attributes)
     moving = monitor.rules.access_sum == AccessSum.MOVING
     table = binomial(monitor)
-    most = np.int64(0)
+    most, cursor, behind = np.int64(0), monitor.access.first, np.int64(0)
     for index in range(monitor.region_count):
         region = regions(monitor)[index]
-        touched = touch_probability(monitor.access, region.start, region.end, sample_us)
+        if monitor.swept:
+            touched = touch_probability(monitor.access, region.start, region.end, sample_us)
+        else:
+            if region.start < behind:  # another target
+                cursor = monitor.access.first
+            behind = region.end
+            cursor = _first_range(monitor.access, cursor, region.start)
+            touched = _mean_probability(monitor, cursor, region.start, region.end)
         found = draw_binomial(monitor, table, count, touched * share)
         region.nr_accesses += found
         if moving:
             region.nr_accesses_bp += found * 10_000 - count * (region.last_nr_accesses * 10_000 // window)
         most = max(most, region.nr_accesses)
     monitor.most_accesses = most
+
+
+@compiled
+def _first_range(access: Record, index: int, start: int) -> int:
+    while index < access.last and range_end(access, index) <= start:
+        index += 1
+    return index
+
+
+@compiled
+def _mean_probability(monitor: Record, index: int, start: int, end: int) -> float:
+    access, probability = monitor.access, probabilities(monitor)
+    touched = 0.0
+    while index < access.last and range_start(access, index) < end:
+        overlap = min(end, range_end(access, index)) - max(start, range_start(access, index))
+        touched += overlap * probability[index]
+        index += 1
+    return touched / (end - start)
+
+
+@compiled
+def _remember_probabilities(monitor: Record) -> None:
+    """Work out once what stays the same as long as the phase and the sampling interval do."""
+    access, sample_us = monitor.access, monitor.attributes.sample_us
+    if monitor.probable_phase == access.phase and monitor.probable_us == sample_us:
+        return
+    monitor.probable_phase, monitor.probable_us, monitor.swept = access.phase, sample_us, 0
+    for index in range(access.first, access.last):
+        if range_is_swept(access, index):
+            monitor.swept = 1
+        else:
+            probabilities(monitor)[index] = -math.expm1(-range_rate(access, index) * sample_us * 1e-6)
 
 
 @compiled

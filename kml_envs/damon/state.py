@@ -170,6 +170,7 @@ MONITOR = np.dtype(
         ("mappings", np.uint64),
         ("histogram", np.uint64),
         ("binomial", np.uint64),
+        ("probabilities", np.uint64),  # address of one float64 for each range of the access pattern
         ("memory", np.uint64),  # address of the MEMORY record that actions are applied to, 0: none
         # settings
         ("follows_mappings", np.int64),  # the operations set re-reads them (VADDR)
@@ -191,6 +192,9 @@ MONITOR = np.dtype(
         ("next_update", np.int64),  # samples
         ("next_tuning", np.int64),  # samples
         ("size_limit", np.int64),  # bytes of a merged region
+        ("probable_phase", np.int64),  # phase and sampling interval that `probabilities` are for, -1: none
+        ("probable_us", np.int64),
+        ("swept", np.int64),  # a sequential cursor goes through some range of that phase
         ("most_accesses", np.int64),  # largest nr_accesses of the last check
         ("regions_at_split", np.int64),
         ("split_phase", np.int64),
@@ -224,6 +228,7 @@ class DamonState(NamedTuple):
     histogram: NDArray[np.int64]  # (N, SCORES) bytes by score
     binomial: NDArray[np.void]  # ALIAS, kept alive for the records
     accesses: list[AccessTable | None]  # kept alive for the records
+    probabilities: list[NDArray[np.float64]]  # N times one for each range: a touch of a page within a sample
     memories: list[MemoryState | None]  # kept alive for the records
 
 
@@ -255,6 +260,7 @@ def allocate(instances: int, max_nr_regions: int, max_schemes: int, max_mappings
         histogram=np.zeros((instances, SCORES), np.int64),
         binomial=table,
         accesses=[None] * instances,
+        probabilities=[np.zeros(0)] * instances,
         memories=[None] * instances,
     )
     state.monitors["region_capacity"] = capacity
@@ -274,18 +280,20 @@ def copy_row(source: DamonState, source_row: int, target: DamonState, target_row
     """
     for name in ARRAYS:
         getattr(target, name)[target_row] = getattr(source, name)[source_row]
-    kept = [*ARRAYS, "memory"]
+    kept = [*ARRAYS, "memory", "probabilities"]
     addresses = target.monitors[kept][target_row].copy()
     target.monitors[target_row] = source.monitors[source_row]
     for name in kept:
         target.monitors[name][target_row] = addresses[name]
     target.accesses[target_row] = source.accesses[source_row]
+    _make_room_for_ranges(target, target_row, source.probabilities[source_row].size)
 
 
 def set_accesses(state: DamonState, row: int, table: AccessTable, origin_us: int = 0) -> None:
     """Let an instance monitor an access pattern, from a place in it on (see `open_accesses`)."""
     state.monitors["access"][row] = open_accesses(table, origin_us)[0]
     state.accesses[row] = table
+    _make_room_for_ranges(state, row, table.start.size)
 
 
 def set_memory(state: DamonState, row: int, memories: MemoryState, memory_row: int) -> None:
@@ -312,6 +320,13 @@ def set_mappings(state: DamonState, row: int, target: int, ranges: tuple[tuple[i
     mapped = mapped[np.lexsort((mapped[:, 1], mapped[:, 0]))]
     state.mappings[row][: mapped.size] = mapped.ravel()
     state.monitors["mapping_count"][row] = len(mapped)
+
+
+def _make_room_for_ranges(state: DamonState, row: int, count: int) -> None:
+    if state.probabilities[row].size != count:
+        state.probabilities[row] = np.zeros(count)
+    state.monitors["probabilities"][row] = state.probabilities[row].ctypes.data
+    state.monitors["probable_phase"][row] = -1
 
 
 regions = array_of("regions", REGION)
@@ -343,6 +358,9 @@ histogram = array_of("histogram", np.int64)
 
 binomial = array_of("binomial", ALIAS)
 """The table of `binomial.py`."""
+
+probabilities = array_of("probabilities", np.float64)
+"""Probability that a page of each range of the access pattern is touched in a sample, (ranges,) float64."""
 
 region_capacity = constant_of("region_capacity")
 """R."""
