@@ -31,7 +31,7 @@ def test_the_subsystem_of_the_page_is_trained_judged_and_served(tutorial_module,
     (tmp_path / "readahead.py").write_text(Path(tutorial_module.__file__).read_text())
     lines = re.findall(r"^python .*$", PAGE, flags=re.MULTILINE)
     train, judge, serve, agent = lines
-    printed = run(train.replace("60000", "1024"), tmp_path, "--eval-freq", "0", "--eval-episodes", "4", "--n-envs", "4")
+    printed = run(train.replace("20000", "1024"), tmp_path, "--eval-freq", "0", "--eval-episodes", "4", "--n-envs", "4")
     assert re.search(r"The agent \(ppo\) .* the built-in algorithm", printed)
     folder = tmp_path / "logs/ppo/readahead:tutorial-Readahead-v0_1"
     assert list((folder / "tensorboard").glob("events*")) and (folder / "best_model.zip").is_file()
