@@ -40,30 +40,26 @@ def class_by_rate(volume: Record, block: int) -> int:
 @compiled
 def clairvoyant_cost(volume: Record, section: int) -> float:
     """The index of a dirty section, with the remaining lives of its valid blocks; the lowest is cleaned."""
-    total = 0.0
-    slots = volume.slots_per_section
-    for slot in range(section * slots, (section + 1) * slots):
-        block = owners(volume)[slot]
-        if block >= 0 and blocks(volume)[block].location == slot:
-            total += 1.0 / max(float(deaths(volume)[block] - volume.user_writes), 1.0)
-    return _index(volume, section, total)
+    return _index(volume, section, True)
 
 
 @compiled
 def informed_cost(volume: Record, section: int) -> float:
     """The index of a dirty section, with the write probabilities of its valid blocks; the lowest is cleaned."""
-    total = 0.0
-    slots = volume.slots_per_section
-    for slot in range(section * slots, (section + 1) * slots):
-        block = owners(volume)[slot]
-        if block >= 0 and blocks(volume)[block].location == slot:
-            total += rates(volume)[block]
-    return _index(volume, section, total)
+    return _index(volume, section, False)
 
 
 @compiled
-def _index(volume: Record, section: int, total_rate: float) -> float:
+def _index(volume: Record, section: int, by_death: bool) -> float:
     slots = volume.slots_per_section
+    total_rate = 0.0
+    for slot in range(section * slots, (section + 1) * slots):
+        block = owners(volume)[slot]
+        if block >= 0 and blocks(volume)[block].location == slot:
+            if by_death:
+                total_rate += 1.0 / max(float(deaths(volume)[block] - volume.user_writes), 1.0)
+            else:
+                total_rate += rates(volume)[block]
     share = segments(volume)[section * volume.segments_per_section].section_valid / slots
     # Rate times valid share is the sum of the rates over all slots.
     index: float = total_rate / slots / (1.0 - share + share * np.log(share))

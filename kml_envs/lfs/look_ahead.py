@@ -16,6 +16,8 @@ from kml_envs.workloads.source import next_block
 @compiled
 def begin_look_ahead(volume: Record) -> None:
     """Let the copy of the source run ahead from where the source is now."""
+    if volume.source.phase_count == 0:  # a volume may be filled before it has a workload
+        return
     volume.ahead = volume.source
     for _ in range(LOOK_AHEAD):
         _draw_ahead(volume)

@@ -346,8 +346,14 @@ def copy_row(source: LfsState, source_row: int, target: LfsState, target_row: in
 
 
 def set_source(state: LfsState, row: int, workload: int, seed: int) -> None:
-    """Let an instance run a workload of the state's table from a seed (see `start_source`)."""
-    state.volumes["source"][row] = start_source(state.table, workload, seed)[0]
+    """Let an instance run a workload of the state's table from a seed (see `start_source`).
+
+    On a volume that has been in use, the workload's time begins when the device is free: its clocks never run back.
+    """
+    source, begin_ns = start_source(state.table, workload, seed), state.volumes["busy_until_ns"][row]
+    source["loop_offset_ns"] += begin_ns
+    source["arrival_ns"][source["arrival_ns"] >= 0] += begin_ns
+    state.volumes["source"][row] = source[0]
 
 
 blocks = array_of("blocks", BLOCK)

@@ -5,8 +5,9 @@ import pytest
 from lfs_volumes import ROW, formatted
 
 from kml_envs.lfs.config import Geometry, LfsConfig
-from kml_envs.lfs.simulator import advance_rows, fill_rows
-from kml_envs.lfs.state import CACHED_BLOCKS
+from kml_envs.lfs.simulator import advance_rows, fill_rows, format_rows
+from kml_envs.lfs.state import CACHED_BLOCKS, allocate
+from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import hot_cold, sequential, uniform, zipf
 
 GEOMETRY = Geometry(segments=64, blocks_per_segment=16, utilisation=0.7)
@@ -34,3 +35,11 @@ def test_only_volumes_beyond_the_cache_look_ahead():
     for segments, looks in ((64, 0), (CACHED_BLOCKS // 512 * 2, 1)):
         config = LfsConfig(Geometry(segments=segments, blocks_per_segment=512, utilisation=0.7))
         assert formatted(config, uniform()).volumes["looks_ahead"][0] == looks
+
+
+def test_a_large_volume_may_be_filled_before_it_has_a_workload():
+    config = LfsConfig(Geometry(segments=256, blocks_per_segment=512, utilisation=0.7))
+    state = allocate(config, bind_workloads([uniform()], config.geometry.volume_blocks), 1)
+    format_rows(state.volumes, ROW, np.ones(1, np.uint64))
+    fill_rows(state.volumes, ROW)
+    assert state.volumes["user_writes"][0] == config.geometry.volume_blocks

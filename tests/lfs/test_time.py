@@ -6,6 +6,7 @@ from lfs_volumes import ROW, formatted
 
 from kml_envs.lfs.config import Geometry, LatencyProfile, LfsConfig
 from kml_envs.lfs.simulator import advance_rows, fill_rows
+from kml_envs.lfs.state import set_source
 from kml_envs.lfs.writing import latency_bucket
 from kml_envs.workloads.synthetic import uniform, with_interval
 
@@ -64,3 +65,18 @@ def test_writes_wait_for_the_device_and_for_cleaning(interval_ns):
     assert volume["cleaning_ns"] == volume["moved"] * 4000 + volume["cleanings"] * 50_000
     assert np.array_equal(state.latencies[0], latencies)
     assert stalls > 0
+
+
+def test_the_time_of_a_new_workload_begins_when_the_device_is_free():
+    config = LfsConfig(Geometry(96, 32, utilisation=0.75), latency=LATENCY)
+    state = formatted(config, with_interval(uniform(), 60_000))
+    fill_rows(state.volumes, ROW)
+    advance_rows(state.volumes, ROW, state.volumes["user_writes"] + 500, np.zeros(1, np.bool_))
+    before = state.volumes.copy()
+    state.latencies[:] = 0
+    set_source(state, 0, 0, 9)
+    advance_rows(state.volumes, ROW, state.volumes["user_writes"] + 1, np.zeros(1, np.bool_))
+    volume = state.volumes[0]
+    assert before["busy_until_ns"][0] > 500 * 60_000 / 2
+    assert volume["source"]["arrival_ns"] == before["busy_until_ns"][0] + 60_000
+    assert state.latencies[0, latency_bucket(1000)] == 1 or volume["stalls"] > before["stalls"][0]
