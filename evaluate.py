@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "--policy",
         help="a built-in algorithm, random-action[:SEED] or constant:NUMBER[,NUMBER...]",
     )
+    add("--agent", metavar="NAME", help="a trained agent that comes with the package, such as lfs-tune")
     add("--env", help="environment id (default: the model's, else kml/LfsTune-v0)")
     add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as utilisation:0.9")
     add("--suite", nargs="+", metavar="NAME", help="suites of workloads (default: held-out)")

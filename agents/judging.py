@@ -16,6 +16,7 @@ from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
 from agents.playing import make_environment
 from agents.plots import check_format, write_plot
+from agents.shipped import check_complete, load_agent
 from kml_envs.errors import UserError
 from kml_envs.suites import make_workload, workload_names
 
@@ -29,8 +30,9 @@ class JudgingOptions:
     """What an evaluation is asked for.
 
     Attributes:
-        model: Run folder or zip file; None where `policy` is given.
+        model: Run folder or zip file; None where `policy` or `agent` is given.
         policy: Name as `agents.baselines.named_contender` takes it.
+        agent: Name of a shipped agent, as `agents.shipped.load_agent` takes it.
         env: Environment id; None: that of the model.
         env_kwargs: Arguments of the environment; with a model, they replace those of its run.
         workloads: Suites and workloads; empty: the held-out suite.
@@ -47,6 +49,7 @@ class JudgingOptions:
 
     model: Path | None = None
     policy: str | None = None
+    agent: str | None = None
     env: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
@@ -96,6 +99,7 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     comparison = compare(judged, workloads, seeds, progress=progress)
     if options.json is not None:
         settings = {"env": judged.env_id, "env_kwargs": dict(judged.env_kwargs), "model": _text(options.model)}
+        settings["agent"] = options.agent
         write_json(options.json, comparison, settings)
     if options.csv is not None:
         write_csv(options.csv, comparison)
@@ -106,13 +110,18 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
 
 def _judged(options: JudgingOptions) -> Contender:
     """The policy and its environment."""
-    if (options.model is None) == (options.policy is None):
-        raise UserError("give either a model or --policy (see --help)")
+    if sum(given is not None for given in (options.model, options.policy, options.agent)) != 1:
+        raise UserError("give either a model or --policy or --agent (see --help)")
     mode = {} if options.mode is None else {"mode": options.mode}
     if "workloads" in options.env_kwargs:
         raise UserError("--env-kwargs workloads: choose them by --suite, --workload or --trace")
     if options.policy is not None:
         return named_contender(options.policy, options.env or TUNE, {**options.env_kwargs, **mode})
+    if options.agent is not None:
+        check_complete(options.env, options.algo, options.trust)
+        shipped = load_agent(options.agent, env_kwargs=options.env_kwargs)
+        kwargs = {**shipped.env_kwargs, **mode}
+        return Contender(f"agent ({options.agent})", shipped.env_id, kwargs, lambda space: shipped.model)
     assert options.model is not None
     loaded = load_model(
         options.model, env_id=options.env, env_kwargs=options.env_kwargs, algo=options.algo, trust=options.trust

@@ -95,6 +95,29 @@ def load_model(
     return LoadedModel(model, algo, env_id, kwargs, saved.num_timesteps)
 
 
+def untrained_model(
+    algo: str, env_id: str, hyperparameters: Mapping[str, Any], environment: NativeVecEnv
+) -> BaseAlgorithm:
+    """A model of these settings that has not learned anything.
+
+    Args:
+        algo: Its algorithm.
+        env_id: For messages.
+        hyperparameters: As the hyperparameter file or `config.yml` has them.
+        environment: What it would be trained on.
+
+    Raises:
+        UserError: The settings do not go together.
+    """
+    settings = run_settings(hyperparameters)
+    algorithm = find_algorithm(algo, environment.action_space, env_id)
+    arguments = constructor_arguments(copy.deepcopy(dict(settings.model)))
+    with warnings.catch_warnings():
+        # The batch size fits the training's number of environments, and nothing is trained here.
+        warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
+        return make_model(algorithm, environment, arguments, seed=0, device="cpu")
+
+
 def _find(path: Path) -> SavedRun:
     best = path / "best_model.zip"
     try:
@@ -110,13 +133,7 @@ def _find(path: Path) -> SavedRun:
 
 def _rebuild(saved: SavedRun, algo: str, env_id: str, environment: NativeVecEnv) -> BaseAlgorithm:
     """An untrained model of the same settings, with the saved networks."""
-    settings = run_settings(saved.hyperparameters)
-    algorithm = find_algorithm(algo, environment.action_space, env_id)
-    arguments = constructor_arguments(copy.deepcopy(dict(settings.model)))
-    with warnings.catch_warnings():
-        # The batch size fits the training's number of environments, and nothing is trained here.
-        warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
-        model = make_model(algorithm, environment, arguments, seed=0, device="cpu")
+    model = untrained_model(algo, env_id, saved.hyperparameters, environment)
     try:
         model.set_parameters(str(saved.model), device=model.device)
     except pickle.UnpicklingError:

@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.loading import LoadedModel, load_model
 from agents.run_folder import find_saved_run
+from agents.shipped import check_complete, load_agent
 from agents.standardize import standardization
 from kml_envs.errors import UserError
 from kml_envs.files import write_atomically
@@ -37,7 +38,8 @@ class ServingOptions:
     """What the daemon is asked for.
 
     Attributes:
-        model: Run folder or zip file.
+        model: Run folder or zip file; None where `agent` is given.
+        agent: Name of a shipped agent.
         mount: Folder where the subsystem is mounted, or None.
         socket: Socket where it is served, or None.
         learn: Whether to learn on. Works for every algorithm that learns step by step: all but ARS.
@@ -49,7 +51,8 @@ class ServingOptions:
         quiet: Whether to say nothing.
     """
 
-    model: Path
+    model: Path | None = None
+    agent: str | None = None
     mount: Path | None = None
     socket: Path | None = None
     learn: bool = False
@@ -75,7 +78,16 @@ def serve_agent(options: ServingOptions) -> int:
         raise UserError("give either --mount FOLDER or --socket PATH")
     if options.save_freq < 1:
         raise UserError(f"--save-freq {options.save_freq}: must be at least 1")
-    loaded = load_model(options.model, env_id=options.env, algo=options.algo, trust=options.trust)
+    if (options.model is None) == (options.agent is None):
+        raise UserError("give either a model or --agent NAME")
+    if options.agent is not None:
+        check_complete(options.env, options.algo, options.trust)
+        if options.learn and options.save is None:
+            raise UserError("--learn: say by --save FILE where the agent is to be saved")
+        loaded = load_agent(options.agent)
+    else:
+        assert options.model is not None
+        loaded = load_model(options.model, env_id=options.env, algo=options.algo, trust=options.trust)
     if options.learn and loaded.algo == "ars":
         raise UserError("--learn: ARS judges whole episodes, which a served subsystem does not repeat")
     stop = _StopRequest()
@@ -151,7 +163,10 @@ def _learn(
 ) -> None:
     """Learn from the feedback with the model's own algorithm, saving as it goes."""
     model = loaded.model
-    where = options.save or find_saved_run(options.model).model.with_name("served_model.zip")
+    where = options.save
+    if where is None:
+        assert options.model is not None
+        where = find_saved_run(options.model).model.with_name("served_model.zip")
     spaces = model.observation_space, model.action_space
     model.set_env(DummyVecEnv([lambda: ServedEnv(open_files, *spaces, lambda: stop.wanted)]))
     say(f"learning on; saving to {where} every {options.save_freq} decisions")
