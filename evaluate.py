@@ -38,7 +38,12 @@ def parser() -> argparse.ArgumentParser:
     add("--agent", metavar="NAME", help="a trained agent that comes with the package, such as lfs-tune")
     add("--env", help="environment id (default: the model's, else kml/LfsTune-v0)")
     add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as utilisation:0.9")
-    add("--suite", nargs="+", metavar="NAME", help="suites of workloads (default: held-out)")
+    add(
+        "--suite",
+        nargs="+",
+        metavar="NAME",
+        help="suites of workloads (default: held-out), or a benchmark: lfs-tune, ...",
+    )
     add("--workload", nargs="+", metavar="NAME", help="single workloads, such as zipf-0.99")
     add("--trace", nargs="+", metavar="FILE", help="your own block traces")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the episodes (default: 1001, 1002, ...)")

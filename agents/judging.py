@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
 from agents.baselines import TUNE, Contender, named_contender, suite_of
+from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
 from agents.evaluation import compare, report
 from agents.exports import check_writable, write_csv, write_json
@@ -17,6 +18,7 @@ from agents.loading import load_model
 from agents.playing import make_environment
 from agents.plots import check_format, write_plot
 from agents.shipped import check_complete, load_agent
+from agents.suite_report import play_suite, report_suite, shipped_policies
 from kml_envs.errors import UserError
 from kml_envs.suites import make_workload, workload_names
 
@@ -80,6 +82,8 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     seeds = _seeds(options)
     check_writable(options.json, options.csv, options.plot)
     check_format(options.plot)
+    if len(options.workloads) == 1 and options.workloads[0] in SUITES:
+        return _judge_suite(options, seeds, told)
     for workload in workload_names(options.workloads) if options.workloads else ():
         make_workload(workload)
     judged = _judged(options)
@@ -106,6 +110,25 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     if options.plot is not None:
         write_plot(options.plot, comparison)
     return report(comparison)
+
+
+def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:
+    """Play a benchmark suite with its shipped agent, or with the policy that is given."""
+    suite = find_suite(options.workloads[0])
+    if options.mode is not None or options.policy is not None:
+        raise UserError(f"--suite {suite.name}: is for agents that always act: --policy and --mode do not go with it")
+    suite = replace(suite, env_kwargs={**suite.env_kwargs, **options.env_kwargs}, episode_seeds=seeds)
+    if options.model is None and options.agent is None:
+        policies = shipped_policies(suite)
+    else:
+        judged = _judged(options)
+        if judged.env_id != suite.env_id:
+            raise UserError(f"--suite {suite.name}: plays {suite.env_id}, the agent was trained on {judged.env_id}")
+        space = make_environment(suite.env_id, suite.env_kwargs, suite.played[0], 1).single_action_space
+        policies = {0: judged.make_policy(space)}
+    tell = (lambda what: None) if options.quiet else (lambda what: print(f"playing {what} ...", file=told, flush=True))
+    result = play_suite(suite, policies, tell)
+    return report_suite(result, json=options.json, csv=options.csv, plot=options.plot)
 
 
 def _judged(options: JudgingOptions) -> Contender:

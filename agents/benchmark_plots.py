@@ -1,0 +1,106 @@
+"""Results of a benchmark suite as pictures: savings, learning curves, performance profiles, improvement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from agents.benchmark_results import SuiteResult, over_runs, performance_profile
+from kml_envs.files import write_atomically
+
+_LEVELS = np.linspace(-0.5, 0.5, 201)
+_DRAWS = 500
+
+
+def plot_suite(folder: Path, result: SuiteResult) -> tuple[Path, ...]:
+    """Draw all pictures of a suite into a folder; returns their paths."""
+    made = []
+    for kind, draw in (
+        ("savings", plot_savings),
+        ("learning-curves", plot_learning_curves),
+        ("performance-profiles", plot_performance_profiles),
+        ("probability-of-improvement", plot_improvement),
+    ):
+        if kind == "learning-curves" and not result.curves:
+            continue
+        made.append(folder / f"{result.suite.name}-{kind}.png")
+        draw(made[-1], result)
+    return tuple(made)
+
+
+def plot_savings(path: Path, result: SuiteResult) -> None:
+    """What the agent saves on each workload against its best built-in algorithm, one dot for each training seed."""
+    figure, axes = _figure(1.0 * len(result.references.workloads) + 3.0)
+    savings = 100 * result.savings()
+    places = np.arange(savings.shape[1])
+    axes.bar(places, [over_runs(column).estimate for column in savings.T], color="0.8", label="interquartile mean")
+    for row in savings:
+        axes.plot(places, row, "k.", markersize=5)
+    axes.axhline(0.0, color="black", linewidth=1)
+    axes.set_xticks(places, result.references.workloads, rotation=30, ha="right")
+    axes.set_ylabel("saved against the best built-in of the workload, %")
+    _save(path, figure, axes)
+
+
+def plot_learning_curves(path: Path, result: SuiteResult) -> None:
+    """Score on the validation workloads against steps: interquartile mean and range of the training seeds."""
+    figure, axes = _figure(7.0)
+    end = min(float(curve.steps[-1]) for curve in result.curves.values())
+    steps = np.linspace(0.0, end, 100)
+    values = np.stack([np.interp(steps, curve.steps, curve.scores) for curve in result.curves.values()])
+    axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.25, label="range of the training seeds")
+    axes.plot(steps, [over_runs(column).estimate for column in values.T], label="interquartile mean")
+    axes.axhline(0.0, color="black", linewidth=1)
+    axes.set_xlabel("steps")
+    axes.set_ylabel("score on the validation workloads")
+    _save(path, figure, axes)
+
+
+def plot_performance_profiles(path: Path, result: SuiteResult) -> None:
+    """Share of runs and workloads that save at least as much, of the agent and the built-in algorithms."""
+    figure, axes = _figure(7.0)
+    savings = result.savings()
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(len(savings), size=(_DRAWS, len(savings)))
+    profiles = np.stack([performance_profile(savings[rows], _LEVELS) for rows in drawn])
+    low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
+    axes.fill_between(100 * _LEVELS, low, high, alpha=0.3)
+    axes.plot(100 * _LEVELS, performance_profile(savings, _LEVELS), linewidth=2, label="agent")
+    best = result.best_builtin()[1]
+    for name in result.builtins:
+        other = 1.0 - result.reference(name) / best
+        axes.plot(100 * _LEVELS, performance_profile(other[None], _LEVELS), linewidth=1, alpha=0.7, label=name)
+    axes.set_xlabel("saved at least, % of the cost of the best built-in algorithm of the workload")
+    axes.set_ylabel("share of runs and workloads")
+    _save(path, figure, axes)
+
+
+def plot_improvement(path: Path, result: SuiteResult) -> None:
+    """Probability that the agent costs less than each built-in algorithm on the same episode."""
+    figure, axes = _figure(7.0)
+    intervals = [result.probability_of_improvement(name) for name in result.builtins]
+    places = np.arange(len(intervals))
+    estimates = np.array([interval.estimate for interval in intervals])
+    low, high = ([getattr(interval, end) for interval in intervals] for end in ("low", "high"))
+    axes.barh(places, estimates, color="0.8")
+    axes.hlines(places, low, high, color="black")
+    axes.axvline(0.5, color="black", linewidth=1)
+    axes.set_yticks(places, result.builtins)
+    axes.set_xlim(0.0, 1.0)
+    axes.set_xlabel("P(agent costs less)")
+    _save(path, figure, axes)
+
+
+def _figure(width: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(max(7.0, width), 4.8), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _save(path: Path, figure: Figure, axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))

@@ -1,0 +1,132 @@
+"""Tables of the results: their numbers, their files, and the command that prints them."""
+
+import csv
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from agents.baselines import TUNE, RandomPolicy
+from agents.benchmark_plots import plot_suite
+from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
+from agents.benchmark_suites import SUITES, BenchmarkSuite, play_agent, play_deployment
+from agents.benchmark_tables import describe_suite, markdown_suite, write_suite_csv, write_suite_json
+from agents.judging import JudgingOptions, judge
+from agents.results import METRICS, Evaluation
+from kml_envs.errors import UserError
+from kml_envs.lfs.oracle import OracleKind
+from kml_envs.suites import SUITE_VERSION
+
+USER_BLOCKS = 1000.0
+CLAIRVOYANT = OracleKind.CLAIRVOYANT.value
+
+
+def evaluation(costs):
+    """Policies by name with their write amplification on two workloads, the same in both episodes."""
+    amplification = np.repeat(np.array(list(costs.values()), float)[..., None], 2, axis=2)
+    metrics = {name: np.ones_like(amplification) for name in METRICS}
+    metrics["write_amplification"] = amplification
+    metrics["user_blocks"] = np.full_like(amplification, USER_BLOCKS)
+    metrics["moved_blocks"] = (amplification - 1.0) * USER_BLOCKS
+    return Evaluation(tuple(costs), ("skewed", "uniform"), (1, 2), metrics)
+
+
+@pytest.fixture
+def result():
+    """Two built-in algorithms, an oracle, and three training seeds."""
+    references = evaluation({"greedy": (4.0, 3.0), "cost-benefit": (2.0, 4.0), CLAIRVOYANT: (1.0, 1.0)})
+    runs = {seed: evaluation({"agent": costs}) for seed, costs in enumerate(((1.0, 3.0), (1.5, 3.0), (1.6, 3.3)))}
+    deployments = {seed: evaluation({"agent": (3.0, 3.0), "built-in": (4.0, 3.0)}) for seed in runs}
+    curves = {seed: Curve(np.array([0.0, 100.0]), np.array([0.0, 0.1 * seed])) for seed in runs}
+    return SuiteResult(BenchmarkSuite("try-out", TUNE, "ppo"), references, runs, deployments, curves)
+
+
+def test_savings_are_against_the_best_builtin_of_each_workload(result):
+    names, costs = result.best_builtin()
+    assert (names, costs.tolist()) == (["cost-benefit", "greedy"], [2.0, 3.0])
+    assert result.best_single() == "cost-benefit"  # 8 against 12 in product
+    assert result.savings() == pytest.approx(np.array([[0.5, 0.0], [0.25, 0.0], [0.2, -0.1]]))
+    saving = result.saving(costs)
+    expected = 1.0 - np.sqrt(np.array([3.0, 4.5, 1.6 * 3.3]) / 6.0)
+    assert saving.estimate == pytest.approx(expected.mean())
+    assert (saving.low, saving.high) == pytest.approx((expected.min(), expected.max()))
+    assert result.deployed_saving() == pytest.approx(np.array([[0.25, 0.0]] * 3))
+
+
+def test_scores_and_probabilities(result):
+    score = result.normalized_score(OracleKind.CLAIRVOYANT)
+    runs = np.array([[1.0, 0.0], [2.5 / 3, 0.0], [2.4 / 3, -0.15]]).mean(axis=1)
+    assert score.estimate == pytest.approx(runs.mean())
+    assert np.isnan(result.normalized_score(OracleKind.INFORMED).estimate)
+    # Against greedy: always better on the first workload; equal, equal and worse on the second.
+    assert result.probability_of_improvement("greedy").estimate == pytest.approx((3.0 + 0.5 + 0.5) / 6)
+    assert result.probability_of_improvement("cost-benefit").estimate == 1.0
+    levels = np.array([-0.2, 0.0, 0.25, 0.6])
+    assert performance_profile(result.savings(), levels) == pytest.approx(np.array([1.0, 5 / 6, 2 / 6, 0.0]))
+
+
+def test_files_and_texts_say_the_same(result, tmp_path):
+    for text in (describe_suite(result), markdown_suite(result)):
+        assert "The agent beats the best single built-in algorithm (cost-benefit)" in text
+        assert f"suite version {SUITE_VERSION}" in text and "3 training seeds" in text
+        assert "Its worst workload is uniform: 3.3 % higher than the best built-in." in text
+    assert all(
+        line.count("|") == markdown_suite(result).splitlines()[2].count("|")
+        for line in markdown_suite(result).splitlines()[2:7]
+    )
+    write_suite_json(tmp_path / "out.json", result)
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["suite_version"] == SUITE_VERSION and content["agent"] == [[1.0, 3.0], [1.5, 3.0], [1.6, 3.3]]
+    assert content["saving_against_best_of_each"]["estimate"] == result.saving(result.best_builtin()[1]).estimate
+    write_suite_csv(tmp_path / "out.csv", result)
+    with (tmp_path / "out.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == (3 + 3) * 2 * 2 and {row["training_seed"] for row in rows} == {"", "0", "1", "2"}
+    pictures = plot_suite(tmp_path, result)
+    assert len(pictures) == 4 and all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_evaluations_come_back_from_their_files(result, tmp_path):
+    write_evaluation(tmp_path / "played.npz", result.references)
+    again = read_evaluation(tmp_path / "played.npz")
+    assert dataclasses.replace(again, metrics={}) == dataclasses.replace(result.references, metrics={})
+    assert all(np.array_equal(again.metrics[name], values) for name, values in result.references.metrics.items())
+
+
+def test_agents_play_alone_and_under_mode_auto(small):
+    suite = BenchmarkSuite(
+        "try-out", TUNE, "ppo", deployment_volumes=6.0, env_kwargs=without_workloads(small), workloads=("uniform",),
+        episode_seeds=(1, 2),
+    )  # fmt: skip
+    policy = RandomPolicy(box())
+    assert play_agent(suite, policy).write_amplification.shape == (1, 1)
+    deployed = play_deployment(suite, policy)
+    assert deployed.policies == ("agent", "built-in") and (deployed.write_amplification > 1.0).all()
+    assert play_deployment(dataclasses.replace(suite, deployment_volumes=0.0), policy) is None
+
+
+def test_the_command_plays_a_suite(small, monkeypatch):
+    suite = dataclasses.replace(SUITES["lfs-tune"], workloads=("uniform",), deployment_volumes=0.0)
+    monkeypatch.setitem(SUITES, "lfs-tune", suite)
+    arguments = {"workloads": ("lfs-tune",), "n_seeds": 1, "env_kwargs": without_workloads(small)}
+    assert "lfs-tune: write amplification" in judge(JudgingOptions(quiet=True, **arguments), sys.stderr)
+    for changes, reason in (
+        ({"policy": "greedy"}, "do not go with it"),
+        ({"mode": "learning"}, "do not go with it"),
+        ({"workloads": ("lfs-victim",), "agent": "lfs-tune"}, "was trained on kml/LfsTune-v0"),
+        ({"workloads": ("lfs-tuna",), "agent": "lfs-tune"}, "unknown workload"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            judge(JudgingOptions(**{**arguments, **changes}), sys.stderr)
+
+
+def without_workloads(small):
+    return {key: value for key, value in small.items() if key != "workloads"}
+
+
+def box():
+    import gymnasium
+
+    return gymnasium.spaces.Box(-1.0, 1.0, (12,), np.float32)
