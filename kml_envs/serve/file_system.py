@@ -16,7 +16,7 @@ import stat
 import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from kml_envs.errors import UserError
@@ -93,10 +93,14 @@ async def mounted(channel: Channel, folder: Path, model: str) -> AsyncIterator[a
     finally:
         channel.forget(files.notify)
         files.closing = True
-        if not serving.done():
-            pyfuse3.terminate()
-            await asyncio.wait([serving], timeout=2 * LONGEST_READ_S)
-        pyfuse3.close(unmount=True)
+        try:
+            if not serving.done():
+                # Raised where a request has just woken the loop of pyfuse3: it then sees by itself that it shall end.
+                with suppress(asyncio.InvalidStateError):
+                    pyfuse3.terminate()
+                await asyncio.wait([serving], timeout=2 * LONGEST_READ_S)
+        finally:
+            pyfuse3.close(unmount=True)
 
 
 class _FileSystem(pyfuse3.Operations):

@@ -1,5 +1,6 @@
 """The channel as a mounted file system, used with plain system calls and by a shell."""
 
+import asyncio
 import errno
 import os
 import select
@@ -132,3 +133,29 @@ def test_a_mount_of_a_killed_server_is_replaced(mount):
     files.close()
     one.start()
     assert one.connect(mount=one.socket.parent / "mount").read("state") == b"running\n"
+
+
+def test_a_server_ends_cleanly_while_a_request_arrives(served, tmp_path, needs_fuse):
+    """A request has woken the loop of pyfuse3, which has not run yet: ending it then left a dead mount once."""
+    import pyfuse3.asyncio
+
+    from kml_envs.serve.file_system import mounted
+
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    channel, _ = served()
+    asker = threading.Thread(target=os.path.exists, args=(folder / "nothing",))
+
+    async def serve():
+        async with mounted(channel, folder, "model") as serving:
+            while not pyfuse3.asyncio._read_futures:
+                await asyncio.sleep(0.01)
+            ((descriptor, (waiting,)),) = pyfuse3.asyncio._read_futures.items()
+            asker.start()
+            assert select.select([descriptor], [], [], 10)[0]
+            waiting.set_result(None)
+        return serving.done() and serving.exception()
+
+    assert asyncio.run(serve()) is None
+    asker.join(timeout=10)
+    assert not asker.is_alive() and not os.path.ismount(folder)
