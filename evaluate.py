@@ -48,12 +48,19 @@ def parser() -> argparse.ArgumentParser:
     add("--trace", nargs="+", metavar="FILE", help="your own block traces")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the episodes (default: 1001, 1002, ...)")
     add("--n-seeds", type=int, help="number of episodes on each workload (default: 5)")
-    add("--mode", help="learning, collaboration, recommendation or emergency (default: recommendation)")
+    add("--mode", help="learning, collaboration, recommendation, emergency or auto (default: recommendation)")
     add("--algo", help="algorithm of a model that has no run folder")
     add("--trust", action="store_true", help="load a model without run folder, which runs code that it contains")
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     add("--csv", type=Path, metavar="FILE", help="write one line per episode")
     add("--plot", type=Path, metavar="FILE", help="draw the comparison (.png, .svg, .pdf, ...)")
+    add(
+        "--deployment",
+        type=float,
+        default=60.0,
+        metavar="VOLUMES",
+        help="volumes of user writes of the second table, under mode auto; 0: none (default: %(default)g)",
+    )
     add("--quiet", action="store_true", help="do not tell what is being played")
     return result
 

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY:VALUE",
         help="replace values of the file",
     )
-    add("--mode", help="learning, collaboration, recommendation or emergency (default: recommendation)")
+    add("--mode", help="learning, collaboration, recommendation, emergency or auto (default: recommendation)")
     add("--workload", nargs="+", metavar="NAME", help="suites or workloads to train on (default: train)")
     add("--trace", nargs="+", metavar="FILE", help="block traces to train on")
     add("--eval-freq", type=int, help="steps between evaluations; 0: first and last only (default: an eighth)")

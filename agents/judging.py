@@ -12,6 +12,7 @@ import torch
 from agents.baselines import TUNE, Contender, named_contender, suite_of
 from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
+from agents.deployment import deploy
 from agents.evaluation import compare, report
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
@@ -47,6 +48,8 @@ class JudgingOptions:
         csv: File for one line per episode.
         plot: File for a picture.
         quiet: Whether to keep still while playing.
+        deployment: Volumes of user writes of a second table, under mode `auto`; 0: without one. A built-in
+            algorithm has none.
     """
 
     model: Path | None = None
@@ -64,6 +67,7 @@ class JudgingOptions:
     csv: Path | None = None
     plot: Path | None = None
     quiet: bool = False
+    deployment: float = 0.0
 
 
 def judge(options: JudgingOptions, told: TextIO) -> str:
@@ -109,7 +113,11 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         write_csv(options.csv, comparison)
     if options.plot is not None:
         write_plot(options.plot, comparison)
-    return report(comparison)
+    text = report(comparison)
+    if options.deployment > 0 and not judged.builtin:
+        progress("deployment under mode auto")
+        text += "\n\n" + deploy(judged, workloads, seeds, options.deployment)
+    return text
 
 
 def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:

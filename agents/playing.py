@@ -54,15 +54,23 @@ def evaluate_oracle(
     return Evaluation((kind.value,), tuple(workloads), tuple(seeds), values)
 
 
-def play(contender: Contender, workload: str, seeds: Sequence[int]) -> dict[str, Array]:
+def play(
+    contender: Contender, workload: str, seeds: Sequence[int], metrics: Sequence[str] = (*METRICS, *PACING_METRICS)
+) -> dict[str, Array]:
     """One episode per seed on one workload, side by side.
+
+    Args:
+        contender: The policy and its environment.
+        workload: Name.
+        seeds: One episode each.
+        metrics: What is wanted; what the environment does not say is left out.
 
     Returns:
         (S,) each: what the environment says at the end of an episode.
     """
     environment = make_environment(contender.env_id, contender.env_kwargs, workload, len(seeds))
     infos, _ = play_out(environment, contender.make_policy, seeds)
-    return {name: np.asarray(infos[name], np.float64) for name in (*METRICS, *PACING_METRICS) if name in infos}
+    return {name: np.asarray(infos[name], np.float64) for name in metrics if name in infos}
 
 
 def play_out(environment: NativeEnv, make_policy: PolicyMaker, seeds: Sequence[int]) -> tuple[dict[str, Any], Array]:

@@ -104,6 +104,8 @@ class AutoMode:
         self._stopped: BoolArray = np.zeros(volumes, dtype=np.bool_)  # the agent's unit was cut
         self._dearest: FloatArray = np.zeros(volumes)  # excess of the agent's dearest operation, without forecasts
         self._acting: BoolArray = np.zeros(instances, dtype=np.bool_)
+        self._lived: FloatArray = np.zeros(volumes)  # progress of a domain, over all episodes
+        self._reached: FloatArray = np.full((len(Mode), volumes), -1.0)  # `_lived` when a mode was first entered
 
     def reset(self, rows: BoolArray, forget: bool) -> None:
         """A new episode begins in the rows, from the subsystem's present progress and cost."""
@@ -125,6 +127,8 @@ class AutoMode:
             self.budget.restart(volumes)
             self.health.forgive(rows)
             self._dearest[volumes] = 0.0
+            self._lived[volumes] = 0.0
+            self._reached[:, volumes] = -1.0
             self.emergencies[:, volumes] = 0
 
     def mode(self) -> ModeArray:
@@ -197,7 +201,10 @@ class AutoMode:
         self._promote(ended)
 
     def report(self) -> dict[str, Array]:
-        """(N,) each: what there is to say of the modes, by name."""
+        """(N,) each: what there is to say of the modes, by name.
+
+        Evidence is in logarithms. `collaboration_after` and `recommendation_after` are in progress; negative: never.
+        """
         allowance = self.budget.allowance()
         table = {
             "evidence_not_worse": self._not_worse.log_evidence(),
@@ -207,6 +214,8 @@ class AutoMode:
             "budget_left": allowance - self.budget.spent,
             "emergency_cause": self.cause.copy(),
             "degradations": self._attempt.copy(),
+            "collaboration_after": self._reached[Mode.COLLABORATION].copy(),
+            "recommendation_after": self._reached[Mode.RECOMMENDATION].copy(),
             **{f"emergencies_{cause.name.lower()}": self.emergencies[cause].copy() for cause in Cause if cause},
         }
         each: dict[str, Array] = {name: np.repeat(values, self._shape[1]) for name, values in table.items()}
@@ -217,6 +226,7 @@ class AutoMode:
         """Bring the budget up to where the subsystem is."""
         progress, cost = self._subsystem.progress(), self._subsystem.cost()
         made, paid = (progress - self._progress).reshape(self._shape), (cost - self._cost).reshape(self._shape)
+        self._lived += made.mean(axis=1)
         builtin = self._builtin_cost(cost)
         if builtin is not None and self._builtin is not None:
             exact = (builtin - self._builtin).reshape(self._shape).sum(axis=1)
@@ -323,6 +333,8 @@ class AutoMode:
     def _change(self, volumes: BoolArray, mode: Mode) -> None:
         """Put the volumes (G,) into a mode."""
         self._mode[volumes] = mode
+        first = volumes & (self._reached[mode] < 0.0)
+        self._reached[mode, first] = self._lived[first]
         self._units_in_mode[volumes] = 0
         self.cause[volumes] = Cause.NONE
 
