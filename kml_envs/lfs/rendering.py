@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kml_envs.drawing import BACKGROUND, TEXT_HEIGHT, draw_text, shaded
 from kml_envs.lfs.latency import bucket_edges
 from kml_envs.lfs.state import SegmentState
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:  # which draws itself with this module
 CELL = 14  # pixels of a segment's square, border included
 COLUMNS = 32
 CURVE_HEIGHT = 90
-TEXT_HEIGHT = 14
-# From nothing valid to all valid; dark to light, so that it reads without colour vision too.
-_VALID_COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], np.float64)
 _HOT = np.array((230, 60, 30), np.float64)
 _SHOWN_DECADES = (4.0, 9.0)  # log10 of the latencies shown, in nanoseconds
 _SHARE_DECADES = 5
@@ -49,7 +47,7 @@ def draw_segments(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
     squares = _draw_squares(subsystem, row)
     curve = _draw_curve(subsystem.write_amplification_curve(row), squares.shape[1])
     caption = f"write amplification {metrics['write_amplification']:.2f}, {metrics['free_sections']} free sections"
-    return np.concatenate([_draw_text(caption, squares.shape[1]), squares, curve])
+    return np.concatenate([draw_text(caption, squares.shape[1]), squares, curve])
 
 
 def describe_segments(subsystem: LfsVolumes, row: int) -> str:
@@ -89,7 +87,7 @@ def draw_latencies(histogram: NDArray[np.int64], limit_ns: float, width: int) ->
     Returns:
         (height, width, 3) uint8.
     """
-    picture = np.full((CURVE_HEIGHT, width, 3), 24, np.uint8)
+    picture = np.full((CURVE_HEIGHT, width, 3), BACKGROUND, np.uint8)
     shown_ns = 10.0 ** np.linspace(*_SHOWN_DECADES, width)
     slower = histogram[::-1].cumsum()[::-1]
     share = slower[np.searchsorted(bucket_edges()[:-1], shown_ns)] / max(int(slower[0]), 1)
@@ -99,7 +97,7 @@ def draw_latencies(histogram: NDArray[np.int64], limit_ns: float, width: int) ->
     picture[rows >= CURVE_HEIGHT - 1 - heights[None, :]] = (60, 160, 120)
     picture[:, np.clip(np.searchsorted(shown_ns, limit_ns), 0, width - 1)] = _HOT
     caption = f"share of writes slower than 10 us to 1 s, down to 1e-{_SHARE_DECADES}; limit {limit_ns / 1e6:.1f} ms"
-    picture[:TEXT_HEIGHT] = _draw_text(caption, width)
+    picture[:TEXT_HEIGHT] = draw_text(caption, width)
     return picture
 
 
@@ -114,10 +112,7 @@ def _draw_squares(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
     geometry = subsystem.warm.config.geometry
     per_section = geometry.segments_per_section
     # Most segments are more than half full: the square spreads them over the scale.
-    position = (segments["valid"] / geometry.blocks_per_segment) ** 2 * (len(_VALID_COLOURS) - 1)
-    below = np.minimum(position.astype(np.int64), len(_VALID_COLOURS) - 2)
-    part = (position - below)[:, None]
-    colours = _VALID_COLOURS[below] * (1 - part) + _VALID_COLOURS[below + 1] * part
+    colours = shaded((segments["valid"] / geometry.blocks_per_segment) ** 2)
     invalidated = segments["last_invalidation"][::per_section].repeat(per_section)
     quiet = np.maximum(subsystem.state.volumes["user_writes"][row] - invalidated, 0)
     heat = np.clip(1.0 - np.log2(1.0 + quiet / geometry.blocks_per_section) / 8.0, 0.0, 1.0)[:, None]
@@ -126,7 +121,7 @@ def _draw_squares(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
     for state, grey in ((SegmentState.FREE, 50), (SegmentState.PREFREE, 100)):
         colours[states == state] = inner[states == state] = grey
     lines = -(-len(colours) // COLUMNS)
-    picture = np.full((lines * COLUMNS, CELL, CELL, 3), 24, np.uint8)
+    picture = np.full((lines * COLUMNS, CELL, CELL, 3), BACKGROUND, np.uint8)
     drawn = picture[: len(colours)]
     drawn[states == SegmentState.CURRENT] = 255
     drawn[:, 1:-1, 1:-1] = colours[:, None, None]
@@ -135,7 +130,7 @@ def _draw_squares(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
 
 
 def _draw_curve(values: NDArray[np.float64], width: int) -> NDArray[np.uint8]:
-    picture = np.full((CURVE_HEIGHT, width, 3), 24, np.uint8)
+    picture = np.full((CURVE_HEIGHT, width, 3), BACKGROUND, np.uint8)
     if values.size == 0:
         return picture
     top = max(2.0, float(values.max()))
@@ -143,13 +138,5 @@ def _draw_curve(values: NDArray[np.float64], width: int) -> NDArray[np.uint8]:
     heights = ((shown - 1.0) / (top - 1.0) * (CURVE_HEIGHT - TEXT_HEIGHT - 2)).astype(np.int64)
     rows = np.arange(CURVE_HEIGHT)[:, None]
     picture[rows >= CURVE_HEIGHT - 1 - heights[None, :]] = (90, 130, 220)
-    picture[:TEXT_HEIGHT] = _draw_text(f"write amplification per quarter volume, 1 to {top:.2f}", width)
+    picture[:TEXT_HEIGHT] = draw_text(f"write amplification per quarter volume, 1 to {top:.2f}", width)
     return picture
-
-
-def _draw_text(text: str, width: int) -> NDArray[np.uint8]:
-    from PIL import Image, ImageDraw
-
-    image = Image.new("RGB", (width, TEXT_HEIGHT), (24, 24, 24))
-    ImageDraw.Draw(image).text((3, 1), text, fill=(230, 230, 230))
-    return np.array(image)

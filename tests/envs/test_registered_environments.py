@@ -17,11 +17,29 @@ pytestmark = pytest.mark.gymnasium_interface
 
 SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_volumes": 1.0, "episode_volumes": 1.0}
 WORKLOADS = {"workloads": ["uniform", "zipf-1.1", "shifting-mixture"]}
+DAMON_SMALL = {
+    "workloads": ["stairs", "sort-rows", "bursts-2-1"],
+    "max_nr_regions": 100,
+    "warm_s": 1.0,
+    "window_s": 10.0,
+}
+DAMON_SECONDS = 10  # that stand for a volume of user writes
 IDS = kml_envs.environment_ids()
 
 
+def small(env_id, **arguments):
+    """Arguments of a small environment; lengths are given in volumes."""
+    if "Damon" not in env_id:
+        return {**SMALL, **WORKLOADS, **arguments}
+    translated = {"zipf-1.1": "sort-rows", "hot-cold-0.97-0.03": "idle-server"}
+    if "workloads" in arguments and not isinstance(arguments["workloads"], str):
+        arguments["workloads"] = [translated[name] for name in arguments["workloads"]]
+    length = {"episode_s": DAMON_SECONDS * arguments.pop("episode_volumes", 1.0)}
+    return {**DAMON_SMALL, **length, **arguments}
+
+
 def make(env_id, **arguments):
-    return gymnasium.make(env_id, **{**SMALL, **WORKLOADS, **arguments})
+    return gymnasium.make(env_id, **small(env_id, **arguments))
 
 
 def make_vector(env_id, num_envs, **arguments):
@@ -29,7 +47,7 @@ def make_vector(env_id, num_envs, **arguments):
         env_id,
         num_envs=num_envs,
         vectorization_mode="vector_entry_point",
-        **{**SMALL, **WORKLOADS, **arguments},
+        **small(env_id, **arguments),
     )
 
 
@@ -41,7 +59,9 @@ def sample(env, rng):
 
 
 def cost(env_id, subsystem, info):
-    """What an episode cost, from its closing information: blocks moved, or nanoseconds of LfsPacing."""
+    """What an episode cost, from its closing information: blocks moved, nanoseconds of LfsPacing, ms of DAMON's."""
+    if "Damon" in env_id:
+        return (0.5 - info["score"]) * 4.0 * DAMON_SECONDS * 1000
     if "Pacing" in env_id:
         return round(info["excess_ms"] * 1e6) + subsystem.move_price_ns * info["moved_blocks"]
     return info["moved_blocks"]
@@ -94,7 +114,7 @@ def test_deterministic_across_processes(env_id):
         "    digest.update(observation.tobytes() + np.float64(reward).tobytes())\n"
         "print(digest.hexdigest())\n"
     )
-    arguments = json.dumps({**SMALL, **WORKLOADS})
+    arguments = json.dumps(small(env_id))
     digests = {
         subprocess.run(
             [sys.executable, "-c", script, env_id, arguments], check=True, capture_output=True, text=True
@@ -127,7 +147,8 @@ def test_vector_rows_equal_single_environments(env_id, mode):
             if ended:
                 resets += 1
                 assert np.array_equal(observation, infos["final_obs"][row])
-                assert info["moved_blocks"] == infos["final_info"]["moved_blocks"][row]
+                cost_of = "score" if "Damon" in env_id else "moved_blocks"
+                assert info[cost_of] == infos["final_info"][cost_of][row]
                 observation, _ = env.reset()
             assert np.array_equal(observation, seen[row])
         if resets >= 2 * count:
@@ -146,15 +167,19 @@ def test_reward_is_exactly_the_cost_saved(env_id, mode):
     subsystem = env.unwrapped.proxy.subsystem
     assert info["efficiency"] == pytest.approx(rewards.sum() * subsystem.reward_scale, rel=1e-12)
     if mode in ("recommendation", "emergency"):  # the other modes may skip episodes without a unit of the agent's
-        assert info["user_blocks"] == builtin["user_blocks"]
-        assert cost(env_id, subsystem, builtin) - cost(env_id, subsystem, info) == info["efficiency"]
+        assert info.get("user_blocks") == builtin.get("user_blocks")
+        saved = cost(env_id, subsystem, builtin) - cost(env_id, subsystem, info)
+        assert saved == pytest.approx(info["efficiency"], rel=1e-9 if "Damon" in env_id else 0, abs=1e-6)
 
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_episode_ends_after_user_writes_not_steps(env_id):
     env = make(env_id, episode_volumes=1.5)
     _, _, info = run_episode(env, 0, np.random.default_rng(0))
-    assert info["user_blocks"] == round(1.5 * int(64 * 16 * 0.75))
+    if "Damon" in env_id:
+        assert env.unwrapped.proxy.subsystem.elapsed_us()[0] == 1.5 * DAMON_SECONDS * 1e6
+    else:
+        assert info["user_blocks"] == round(1.5 * int(64 * 16 * 0.75))
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -164,6 +189,9 @@ def test_rendering(env_id, render_mode):
     run_episode(env, 0, np.random.default_rng(0))
     frame = env.render()
     if render_mode == "ansi":
+        if "Damon" in env_id:
+            assert [line[11:].count("|") for line in frame.splitlines()] == [1, 1, 1, 0]
+            return
         assert "write amplification" in frame
         assert len("".join(line for line in frame.splitlines() if " " not in line)) == 64
     else:

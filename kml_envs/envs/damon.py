@@ -1,0 +1,186 @@
+"""What the environments of DAMON share: arguments, constructors, drawing, reset options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from kml_envs.damon import rendering
+from kml_envs.damon.config import Context, MonitoringAttributes
+from kml_envs.damon.memory_config import SWAP_DEVICES, MemoryConfig
+from kml_envs.damon.programs import Machine, MonitoredPrograms, WarmPrograms
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
+from kml_envs.errors import UserError, unknown_name
+from kml_envs.memory_suites import make_memory_workloads
+from kml_envs.proxy import ProxyOptions
+
+_SHORTEST_WINDOW_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamonArguments:
+    """The arguments that environments of DAMON share, described in the environments' own documentation.
+
+    Lengths count in seconds of the simulated program. An environment adds its own arguments in a subclass and says in
+    `setup` what they mean; all of them can be written as JSON.
+    """
+
+    workloads: str | Sequence[str] = "memory-real-train"
+    swap: str = "zram"
+    memory_share: float = 1.5
+    sample_us: int = 5_000
+    aggr_us: int = 100_000
+    max_nr_regions: int = 1000
+    mode: str = "recommendation"
+    efficiency: str = "shadow"
+    interval_s: float = 2.0
+    episode_s: float = 120.0
+    window_s: float = 30.0
+    share: float | None = None
+    probes: bool = False
+    latency_us: float = 0.0
+    deadline_us: float | None = None
+    warm_s: float = 30.0
+
+    def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
+        """Make what an environment consists of: a maker of subsystems, and the proxy's options.
+
+        Raises:
+            UserError: An argument is out of range, or a name is not known.
+        """
+        raise NotImplementedError
+
+    def attributes(self) -> MonitoringAttributes:
+        """How accesses are monitored.
+
+        Raises:
+            UserError: An aggregation holds less than one sample, or there are too few regions.
+        """
+        if not 1 <= self.sample_us <= self.aggr_us:
+            raise UserError(f"sample_us {self.sample_us}: must lie in 1..{self.aggr_us}, which is aggr_us")
+        if not 10 <= self.max_nr_regions <= 10_000:
+            raise UserError(f"max_nr_regions {self.max_nr_regions}: must lie in 10..10000")
+        return MonitoringAttributes(self.sample_us, self.aggr_us, max_nr_regions=self.max_nr_regions)
+
+    def machine(self) -> Machine:
+        """The machine.
+
+        Raises:
+            UserError: There is no such swap device, or no memory.
+        """
+        if self.swap not in SWAP_DEVICES:
+            raise unknown_name("swap device", self.swap, SWAP_DEVICES)
+        if not 0.25 <= self.memory_share <= 16:
+            raise UserError(f"memory_share {self.memory_share}: must lie in 0.25..16")
+        return Machine(MemoryConfig(swap=SWAP_DEVICES[self.swap]), self.memory_share)
+
+    def warm(self, context: Context) -> WarmPrograms:
+        """Make the place where episodes begin.
+
+        Raises:
+            UserError: The warm-up is negative, or there is no such workload.
+        """
+        if self.warm_s < 0:
+            raise UserError(f"warm_s {self.warm_s}: must not be negative")
+        workloads = make_memory_workloads(self.workloads)
+        return WarmPrograms(self.machine(), workloads, context, warm_s=self.warm_s, episode_s=self.episode_s)
+
+    def interval_us(self) -> int:
+        """Length of a control interval.
+
+        Raises:
+            UserError: It is shorter than an aggregation.
+        """
+        interval_us = round(self.interval_s * 1e6)
+        if interval_us < self.aggr_us:
+            raise UserError(f"interval_s {self.interval_s}: must hold at least one aggregation of {self.aggr_us} us")
+        return interval_us
+
+    def options(self) -> ProxyOptions:
+        """Make the proxy's options.
+
+        Raises:
+            UserError: A length is not positive, or the window is too short for what was paged out to be missed.
+        """
+        if self.episode_s <= 0:
+            raise UserError(f"episode_s {self.episode_s}: must be positive")
+        if self.window_s < _SHORTEST_WINDOW_S:
+            raise UserError(f"window_s {self.window_s}: at least {_SHORTEST_WINDOW_S:g}: memory is missed only later")
+        return ProxyOptions(
+            episode_progress=max(1, round(self.episode_s * 1000)),
+            mode=self.mode,
+            share=self.share,
+            probes=self.probes,
+            window=round(self.window_s * 1000),
+            efficiency=self.efficiency,
+            latency=round(self.latency_us / 1000),
+            deadline=None if self.deadline_us is None else round(self.deadline_us / 1000),
+        )
+
+
+class DamonRendering(Rendering):
+    """Drawing and reset options that the environments of DAMON share."""
+
+    def _render_rgb(self, row: int) -> NDArray[np.uint8]:
+        return rendering.draw_program(self._programs(), row)
+
+    def _render_ansi(self, row: int) -> str:
+        return rendering.describe_program(self._programs(), row)
+
+    def _apply_options(self, options: dict[str, Any]) -> None:
+        remaining = dict(options)
+        if "workload" in remaining:
+            self._programs().fix_workload(remaining.pop("workload"))
+        super()._apply_options(remaining)
+
+    def _programs(self) -> MonitoredPrograms:
+        return cast(MonitoredPrograms, self.proxy.subsystem)
+
+
+class DamonEnv(DamonRendering, ProxyEnv):
+    """One program under DAMON behind its proxy.
+
+    Attributes:
+        arguments: What an environment accepts beside its render mode.
+    """
+
+    arguments: ClassVar[type[DamonArguments]]
+
+    def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
+        """Set the program up; arguments as in the class description."""
+        super().__init__(*self.arguments(**arguments).setup(), render_mode=render_mode, info_decisions=info_decisions)
+
+
+class DamonVectorEnv(DamonRendering, ProxyVectorEnv):
+    """Many programs under DAMON behind one proxy.
+
+    Attributes:
+        arguments: What an environment accepts beside the number of rows and its modes.
+    """
+
+    arguments: ClassVar[type[DamonArguments]]
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        info_decisions: bool = False,
+        **arguments: Any,
+    ) -> None:
+        """Set the programs up; arguments as for the single environment."""
+        make_subsystem, options = self.arguments(**arguments).setup()
+        super().__init__(
+            make_subsystem,
+            num_envs,
+            options,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            info_decisions=info_decisions,
+        )
