@@ -6,7 +6,7 @@ side decides everything itself. `BuiltinPolicy` says the same with recommendatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -14,15 +14,21 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
 from kml_envs.envs.lfs import BUILTIN_POLICIES, PLACEMENTS
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, PacingArguments
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs.config import LfsConfig, PlacementConfig
+from kml_envs.memory_suites import make_memory_workload, memory_workload_names
+from kml_envs.suites import make_workload, workload_names
 
 Array: TypeAlias = npt.NDArray[Any]
 State: TypeAlias = tuple[Array, ...] | None
 
 TUNE, VICTIM, PACING = "kml/LfsTune-v0", "kml/LfsVictim-v0", "kml/LfsPacing-v0"
+RECLAIM = "kml/DamonReclaim-v0"
+DAMON = (RECLAIM,)
+"""Environments of programs under DAMON: they have memory workloads, and a score of which more is better."""
 TUNE_PLACEMENT = "age-threshold"
 _TUNE_ONLY = ("interval_volumes", "age_thresholds")
 COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
@@ -165,6 +171,8 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
     """
     if env_id == PACING:
         return _pacing_contender(name, env_kwargs)
+    if env_id == RECLAIM:
+        return _reclaim_contender(name, env_kwargs)
     policy, _, placement = name.partition("/")
     if policy not in BUILTIN_POLICIES:
         raise unknown_name("policy", policy, policy_names())
@@ -188,6 +196,8 @@ def compared_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Conte
     """The built-in algorithms of a closing table: with the environment's placement, and with some others."""
     if env_id == PACING:
         return tuple(builtin_contender(name, env_id, env_kwargs) for name in BACKGROUNDS)
+    if env_id == RECLAIM:
+        return tuple(builtin_contender(name, env_id, env_kwargs) for name in RECLAIM_BUILTINS)
     names = list(dict.fromkeys((*COMPARED_BUILTINS, env_kwargs.get("builtin", "greedy"))))
     if env_placement(env_id, env_kwargs) != "user-gc-split":
         names += [f"{name}/user-gc-split" for name in COMPARED_WITH_SPLIT]
@@ -237,7 +247,27 @@ def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
 
 def suite_of(env_id: str, split: str) -> str:
     """The suite of workloads of an environment, for `train`, `validation` or `held-out`."""
+    if env_id in DAMON:
+        return f"memory-real-{split}"
     return f"paced-{split}" if env_id == PACING else split
+
+
+def names_of(env_id: str, selection: str | Sequence[str]) -> tuple[str, ...]:
+    """Expand suites and workloads of an environment into names; `trace:PATH` is a file of the user.
+
+    Raises:
+        UserError: A workload does not exist, or a file cannot be read.
+    """
+    chosen = [selection] if isinstance(selection, str) else list(selection)
+    if env_id in DAMON:
+        names = memory_workload_names(name.replace("trace:", "accesses:", 1) for name in chosen)
+        for name in names:
+            make_memory_workload(name)
+        return names
+    names = workload_names(chosen)
+    for name in names:
+        make_workload(name)
+    return names
 
 
 def _pacing_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
@@ -249,6 +279,13 @@ def _pacing_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
     for units_only in ("share", "probes"):
         kwargs.pop(units_only, None)
     return Contender(name, PACING, kwargs, builtin=True)
+
+
+def _reclaim_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
+    if name not in RECLAIM_BUILTINS:
+        raise unknown_name("policy", name, (*RECLAIM_BUILTINS, "random-action[:SEED]", "constant:NUMBERS"))
+    kwargs = {key: value for key, value in env_kwargs.items() if key not in ("share", "probes")}
+    return Contender(name, RECLAIM, {**kwargs, "builtin": name, "mode": "emergency"}, builtin=True)
 
 
 def _trigger_sections(env_id: str, env_kwargs: Mapping[str, Any]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agents.baselines import PACING, Contender, Policy, compared_builtins
+from agents.baselines import DAMON, PACING, Contender, Policy, compared_builtins
+from agents.memory_scores import describe_scores, evaluate_bound
 from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
 from agents.results import Comparison, join
@@ -27,7 +28,7 @@ def compare(
         progress: Told the name of each policy before it plays.
 
     Raises:
-        UserError: The environment is not one of the log-structured file system.
+        UserError: The environment is not one of `kml_envs`.
     """
     references = compared_builtins(judged.env_id, judged.env_kwargs)
     contenders = {contender.name: contender for contender in (*references, judged)}
@@ -36,7 +37,10 @@ def compare(
     for contender in contenders.values():
         tell(contender.name)
         parts.append(evaluate(contender, workloads, seeds))
-    for kind in OracleKind if judged.env_id != PACING else ():  # oracles know nothing of time
+    if judged.env_id in DAMON:
+        tell("clairvoyant")
+        parts.append(evaluate_bound(judged.env_id, judged.env_kwargs, parts[0]))
+    for kind in OracleKind if judged.env_id not in (PACING, *DAMON) else ():  # these know nothing of time
         tell(kind.value)
         parts.append(evaluate_oracle(kind, judged.env_id, judged.env_kwargs, workloads, seeds))
     reference = references[0].name
@@ -70,5 +74,7 @@ def closing_report(
 
 
 def report(comparison: Comparison) -> str:
-    """The closing table in the right measure: latencies where there are any, else write amplification."""
+    """The closing table in the right measure: a score or latencies where there are any, else write amplification."""
+    if "score" in comparison.results.metrics:
+        return describe_scores(comparison)
     return describe_pacing(comparison) if "latency_p999_ms" in comparison.results.metrics else describe(comparison)

@@ -38,7 +38,7 @@ def check_writable(*paths: Path | None) -> None:
 def write_json(path: Path, comparison: Comparison, settings: Mapping[str, Any]) -> None:
     """Write everything: settings, versions, all metrics (policies x workloads x seeds) and what follows from them."""
     results = comparison.results
-    content = {
+    content: dict[str, Any] = {
         "settings": dict(settings),
         "suite_version": SUITE_VERSION,
         **provenance(),
@@ -48,16 +48,21 @@ def write_json(path: Path, comparison: Comparison, settings: Mapping[str, Any]) 
         "policies": list(results.policies),
         "workloads": list(results.workloads),
         "seeds": list(results.seeds),
-        "write_amplification": _plain(results.write_amplification),
-        "geometric_mean": dict(zip(results.policies, _plain(results.geometric_means(results.policies)), strict=True)),
-        "best_single_builtin": results.best_single(comparison.builtins),
-        "normalized_score": {
-            oracle.value: {**_interval(comparison.score(oracle)), "values": _plain(comparison.scores(oracle))}
-            for oracle in OracleKind
-            if oracle.value in results.policies
-        },
         "metrics": {name: _plain(values) for name, values in results.metrics.items()},
     }
+    if "score" not in results.metrics:
+        content |= {
+            "write_amplification": _plain(results.write_amplification),
+            "geometric_mean": dict(
+                zip(results.policies, _plain(results.geometric_means(results.policies)), strict=True)
+            ),
+            "best_single_builtin": results.best_single(comparison.builtins),
+            "normalized_score": {
+                oracle.value: {**_interval(comparison.score(oracle)), "values": _plain(comparison.scores(oracle))}
+                for oracle in OracleKind
+                if oracle.value in results.policies
+            },
+        }
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

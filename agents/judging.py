@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import torch
 
-from agents.baselines import TUNE, Contender, named_contender, suite_of
+from agents.baselines import TUNE, Contender, named_contender, names_of, suite_of
 from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
 from agents.deployment import deploy
@@ -21,7 +21,6 @@ from agents.plots import check_format, write_plot
 from agents.shipped import check_complete, load_agent
 from agents.suite_report import play_suite, report_suite, shipped_policies
 from kml_envs.errors import UserError
-from kml_envs.suites import make_workload, workload_names
 
 DEFAULT_SPLIT = "held-out"
 FIRST_SEED = 1001
@@ -88,8 +87,6 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     check_format(options.plot)
     if len(options.workloads) == 1 and options.workloads[0] in SUITES:
         return _judge_suite(options, seeds, told)
-    for workload in workload_names(options.workloads) if options.workloads else ():
-        make_workload(workload)
     judged = _judged(options)
     if is_own(judged.env_id):
         if options.workloads or options.json or options.csv or options.plot:
@@ -97,7 +94,7 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         chosen = seeds if options.seeds or options.n_seeds else HELD_OUT_SEEDS
         told_of = (lambda name: None) if options.quiet else (lambda name: print(f"playing {name} ...", file=told))
         return compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, told_of)
-    workloads = workload_names(options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
+    workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
     make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
 
     def progress(name: str) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gymnasium.utils import seeding
 
 from agents.baselines import Array, Contender, Policy, PolicyMaker, State
-from agents.results import METRICS, PACING_METRICS, Evaluation
+from agents.results import EVERYTHING, METRICS, Evaluation
 from agents.vector_env import NativeEnv, make_native_env
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
 
@@ -55,7 +55,7 @@ def evaluate_oracle(
 
 
 def play(
-    contender: Contender, workload: str, seeds: Sequence[int], metrics: Sequence[str] = (*METRICS, *PACING_METRICS)
+    contender: Contender, workload: str, seeds: Sequence[int], metrics: Sequence[str] = EVERYTHING
 ) -> dict[str, Array]:
     """One episode per seed on one workload, side by side.
 

@@ -1,4 +1,4 @@
-"""A comparison as a picture: write amplification by workload, one mark per policy."""
+"""A comparison as a picture: write amplification or score by workload, one mark per policy."""
 
 from __future__ import annotations
 
@@ -35,26 +35,28 @@ def check_format(path: Path | None) -> None:
 
 
 def draw(comparison: Comparison) -> Figure:
-    """Draw the write amplification on a logarithmic axis, the judged policy in front with the range of its seeds."""
+    """Draw write amplification (logarithmic) or score, the judged policy in front with the range of its seeds."""
     results = comparison.results
-    amplification = results.write_amplification
+    measure = "score" if "score" in results.metrics else "write_amplification"
+    shown_values = results.metrics["score"].mean(axis=2) if measure == "score" else results.write_amplification
     figure = Figure(figsize=(max(7.0, 1.1 * len(results.workloads) + 3.0), 4.8), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(results.workloads))
-    for number, (policy, values) in enumerate(zip(results.policies, amplification, strict=True)):
+    for number, (policy, values) in enumerate(zip(results.policies, shown_values, strict=True)):
         style: dict[str, Any] = {"markersize": 5, "alpha": 0.75, "linestyle": "none"}
         if policy == comparison.judged:
-            seeds = results.of(policy, "write_amplification")
+            seeds = results.of(policy, measure)
             axes.vlines(places, seeds.min(axis=1), seeds.max(axis=1), colors="black", linewidth=1)
             style |= {"markersize": 9, "alpha": 1.0, "color": "black", "zorder": 3}
         axes.plot(places, values, _MARKS[number % len(_MARKS)], label=policy, **style)
-    axes.set_yscale("log")
-    top = float(np.nanmax(amplification))
-    axes.set_ylim(1.0, 1.05 * max(top, 1.2))
-    shown = [tick for tick in _TICKS if tick <= 1.05 * max(top, 1.2)]
-    axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
-    axes.set_yticks([], minor=True)
-    axes.set_ylabel("write amplification")
+    if measure == "write_amplification":
+        axes.set_yscale("log")
+        top = 1.05 * max(float(np.nanmax(shown_values)), 1.2)
+        axes.set_ylim(1.0, top)
+        shown = [tick for tick in _TICKS if tick <= top]
+        axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
+        axes.set_yticks([], minor=True)
+    axes.set_ylabel(measure.replace("_", " "))
     axes.set_xticks(places, results.workloads, rotation=30, ha="right")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

@@ -31,6 +31,9 @@ PACING_METRICS = (
     "background_operations",
 )
 """What environments with latencies tell beside METRICS."""
+SCORE_METRICS = ("score", "memory_saving", "slowdown", "paged_out_mib", "major_faults", "monitor_cpu_share")
+"""What environments of DAMON tell, and `operations`."""
+EVERYTHING = (*METRICS, *PACING_METRICS, *SCORE_METRICS)
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Evaluation:
         policies: (P,) names.
         workloads: (W,) names.
         seeds: (S,) seeds of the episodes.
-        metrics: By name of `METRICS`, and of `PACING_METRICS` where there are latencies: (P, W, S) float64
-            of a whole episode; NaN where a policy does not play.
+        metrics: By name of `EVERYTHING`, as far as the environment tells it: (P, W, S) float64 of a whole episode;
+            NaN where a policy does not play.
     """
 
     policies: tuple[str, ...]

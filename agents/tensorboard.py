@@ -15,6 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, HParam, Image, TensorBoardOutputFormat
 
 from agents.vector_env import NativeVecEnv
+from kml_envs.damon.programs import MonitoredPrograms
+from kml_envs.damon.rendering import draw_program
 from kml_envs.lfs.rendering import draw_segments
 from kml_envs.lfs.subsystem import LfsVolumes
 from kml_envs.proxy.modes import Mode
@@ -36,6 +38,10 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         "write amplification": ["Multiline", ["lfs/write_amplification", "eval/write_amplification"]],
         "free sections": ["Multiline", ["lfs/free_sections", "lfs/minimum_free_sections"]],
         "stalls": ["Multiline", ["lfs/stalls", "lfs/stall_ms"]],
+    },
+    "DAMON": {
+        "score": ["Multiline", ["damon/score", "damon/memory_saving", "damon/slowdown"]],
+        "monitor": ["Multiline", ["damon/monitor_cpu_share"]],
     },
     "Agent": {
         "return": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
@@ -121,6 +127,9 @@ class RecordSystem(BaseCallback):
         if isinstance(subsystem, LfsVolumes):
             picture = Image(draw_segments(subsystem, 0), "HWC")
             self.logger.record("figures/segment_map", picture, exclude=_NOT_IN_TEXT)
+        if isinstance(subsystem, MonitoredPrograms):
+            picture = Image(draw_program(subsystem, 0), "HWC")
+            self.logger.record("figures/access_maps", picture, exclude=_NOT_IN_TEXT)
         self.logger.record("figures/mode_timeline", Figure(draw_timeline(self._timeline), close=False), _NOT_IN_TEXT)
 
 

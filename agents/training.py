@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
-from agents.baselines import suite_of
+from agents.baselines import names_of, suite_of
 from agents.callbacks import (
     Evaluate,
     LogEpisodes,
@@ -36,7 +36,6 @@ from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
 from kml_envs.serve.recording import Recorder, read_recording
-from kml_envs.suites import workload_names
 
 DEFAULT_ENV = "kml/LfsTune-v0"
 DEFAULT_ALGO = "ppo"
@@ -153,7 +152,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
-    validation = () if is_own(plan.env) else workload_names(_suite(VALIDATION_SUITE, plan.env))
+    validation = () if is_own(plan.env) else names_of(plan.env, _suite(VALIDATION_SUITE, plan.env))
     evaluate_arguments: dict[str, Any] = {
         "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
         "episodes": _episodes(options.eval_episodes, len(validation)),
@@ -222,7 +221,7 @@ def make_plan(options: TrainingOptions) -> Plan:
     suite = {} if is_own(env) else {"workloads": _suite(TRAINING_SUITE, env)}
     env_kwargs = {**suite, **before.get("env_kwargs", {}), **options.env_kwargs}
     if options.workloads:
-        env_kwargs["workloads"] = list(options.workloads)
+        env_kwargs["workloads"] = list(names_of(env, options.workloads))
     if options.mode is not None:
         env_kwargs["mode"] = options.mode
     settings = run_settings(entry)
@@ -330,7 +329,7 @@ def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..
         say(compare_costs(f"agent ({plan.algo})", plan.env, own, lambda space: model))
         return
     say("playing the held-out workloads ...", flush=True)
-    workloads = workload_names(_suite(HELD_OUT_SUITE, plan.env))
+    workloads = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env))
     say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
 
 

@@ -1,0 +1,64 @@
+"""Comparisons on DAMON's environments."""
+
+import json
+
+import numpy as np
+import pytest
+
+from agents.baselines import RECLAIM, ConstantPolicy, Contender, compared_builtins, names_of, suite_of
+from agents.deployment import deploy
+from agents.evaluation import compare, report
+from agents.exports import write_json
+from agents.plots import write_plot
+from kml_envs.errors import UserError
+
+SMALL = {"episode_s": 20.0, "warm_s": 2.0, "max_nr_regions": 100}
+IDLE = (1.0, 1.0, 0.0, 0.5, 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    judged = Contender("agent (idle)", RECLAIM, SMALL, lambda space: ConstantPolicy(space, IDLE))
+    return compare(judged, ("sort-rows", "bursts-2-1"), (1, 2))
+
+
+def test_an_agent_that_does_nothing_scores_like_an_idle_builtin_algorithm(comparison):
+    results = comparison.results
+    np.testing.assert_allclose(results.of("agent (idle)", "score"), results.of("damon_reclaim", "score"), atol=1e-12)
+    assert (results.of("clairvoyant", "score") >= results.of("prcl", "score")).all()
+
+
+def test_the_report_says_who_won(comparison):
+    text = report(comparison)
+    assert "the best single built-in algorithm (" in text
+    assert "sort-rows" in text and "clairvoyant" in text
+    assert "loses 0." in text
+
+
+def test_results_are_written(comparison, tmp_path):
+    write_json(tmp_path / "scores.json", comparison, {"env": RECLAIM})
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert "write_amplification" not in content
+    assert np.shape(content["metrics"]["score"]) == (7, 2, 2)
+    write_plot(tmp_path / "scores.png", comparison)
+    assert (tmp_path / "scores.png").stat().st_size > 5000
+
+
+def test_names_of_memory_workloads(tmp_path):
+    assert names_of(RECLAIM, suite_of(RECLAIM, "train")) == ("sqlite-queries", "sort-rows", "gcc-compile")
+    with pytest.raises(UserError, match=r"memory workload 'zipf-1\.1'"):
+        names_of(RECLAIM, ["zipf-1.1"])
+    with pytest.raises(UserError, match=r"nothing\.csv"):
+        names_of(RECLAIM, [f"trace:{tmp_path}/nothing.csv"])
+
+
+def test_builtin_algorithms_play_in_the_agents_place():
+    names = [contender.name for contender in compared_builtins(RECLAIM, {"share": 0.5})]
+    assert names == ["damon_reclaim", "prcl", "prcl_auto", "pdarc", "senpai"]
+
+
+def test_deployment_counts_in_time():
+    judged = Contender("agent (idle)", RECLAIM, SMALL, lambda space: ConstantPolicy(space, IDLE))
+    text = deploy(judged, ("bursts-2-1",), (1, 2), 10.0)
+    assert "for 10 times 30 s" in text
+    assert "The proxy would have trusted it in 0 of 2 runs." in text
