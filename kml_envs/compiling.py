@@ -28,6 +28,8 @@ from numba.np.arrayobj import make_array, populate_array
 Record: TypeAlias = Any
 """A numba record, such as one simulated volume: what its fields are stands beside its dtype."""
 
+CACHE_LINE_BYTES = 64
+
 Internal: TypeAlias = Any
 """An object of numba's compiler or of llvmlite, which have no types for mypy."""
 
@@ -168,22 +170,31 @@ def float_of_bits(builder: Internal, bits: Internal) -> Internal:
     return builder.bitcast(bits, ir.DoubleType())
 
 
-def _prefetch(typing_context: Internal, array: Internal, index: Internal) -> Internal:
-    def generate(context: Internal, builder: Internal, signature: Internal, arguments: Internal) -> Internal:
-        flag = ir.IntType(32)
-        first = make_array(array)(context, builder, arguments[0]).data
-        item = cgutils.gep_inbounds(builder, first, arguments[1])
-        address = builder.bitcast(item, ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [address.type], kind)
-        builder.call(prefetch, [address, flag(1), flag(3), flag(1)])
-        return context.get_dummy_value()
+def _prefetch(lines_of: Callable[[int], int]) -> Callable[[Any, int], None]:
+    # An instruction that fetches so many cache lines of an array's item, given the size of an item.
+    def prefetch(typing_context: Internal, array: Internal, index: Internal) -> Internal:
+        def generate(context: Internal, builder: Internal, signature: Internal, arguments: Internal) -> Internal:
+            flag, byte = ir.IntType(32), ir.IntType(8)
+            first = make_array(array)(context, builder, arguments[0]).data
+            size = context.get_abi_sizeof(context.get_data_type(array.dtype))
+            item = builder.bitcast(cgutils.gep_inbounds(builder, first, arguments[1]), byte.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [item.type, flag, flag, flag])
+            fetch = builder.module.declare_intrinsic("llvm.prefetch", [item.type], kind)
+            for line in range(lines_of(size)):
+                address = builder.gep(item, [flag(line * CACHE_LINE_BYTES)])
+                builder.call(fetch, [address, flag(1), flag(3), flag(1)])
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+        return types.void(array, types.int64), generate
+
+    return cast(Callable[[Any, int], None], intrinsic(prefetch))
 
 
-prefetch_to_write = cast(Callable[[Any, int], None], intrinsic(_prefetch))
+prefetch_to_write = _prefetch(lambda size: 1)
 """Ask for the cache line of an array's item that will soon be written, and do not wait for it: (array, index)."""
+
+prefetch_record = _prefetch(lambda size: -(-size // CACHE_LINE_BYTES))
+"""The same for all cache lines of an item: (array, index)."""
 
 
 @functools.cache

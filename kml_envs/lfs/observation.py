@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kml_envs.compiling import Record, compiled, lowest_bit
-from kml_envs.lfs.score import dirty_word, log2, section_mtime
+from kml_envs.compiling import Record, bits_of_float, compiled, highest_bit
+from kml_envs.lfs.score import log2, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section
 from kml_envs.lfs.state import (
     AGE_BUCKETS,
     HISTORY,
+    SegmentState,
     dirty_row,
     history,
     overwrite_ages,
@@ -43,11 +44,19 @@ CANDIDATE_FEATURES = (
     "benefit",
     "invalidation_rate",
 )
+LOGARITHMS = 5  # of a candidate's features
 
 FEWEST_VALID = 12
 BEST_BENEFIT = 12
 OLDEST = 8
+NEVER = 2**63 - 1  # above the key of every section
+GROUP = 16  # sections whose lowest key is remembered
 CANDIDATES = FEWEST_VALID + BEST_BENEFIT + OLDEST
+
+
+def key_count(sections: int) -> int:
+    """Room that `choose_candidates` needs in each of its two rows of keys."""
+    return sections + -(-sections // GROUP)
 
 
 @compiled
@@ -133,55 +142,55 @@ def choose_candidates(volume: Record, candidates: Record, keys: Record) -> None:
     Args:
         volume: The VOLUME record, with a decision pending.
         candidates: (CANDIDATES,) int32, filled with section numbers; -1 in empty slots.
-        keys: (CANDIDATES,) float64, scratch.
+        keys: (2, `key_count(sections)`) int64, scratch.
     """
     candidates[:] = -1
-    keys[:] = np.inf
     _fewest_valid_sections(volume, candidates[:FEWEST_VALID])
-    best_benefit, best_keys = candidates[FEWEST_VALID:-OLDEST], keys[FEWEST_VALID:-OLDEST]
-    oldest, oldest_keys = candidates[-OLDEST:], keys[-OLDEST:]
-    slots = slots_per_section(volume)
-    for step in range(volume.word_count):
-        first, bits = dirty_word(volume, step, 0)
-        while bits != 0:
-            section = first + lowest_bit(bits)
-            bits &= bits - np.uint64(1)
-            head = segments(volume)[section * segments_per_section(volume)]
-            age = volume.clock - section_mtime(volume, section)
-            cost = (head.section_valid - slots) * age / (slots + head.section_valid)
-            if cost < best_keys[-1]:
-                _keep_lowest(best_benefit, best_keys, section, cost)
-            if head.sealed_at < oldest_keys[-1]:
-                _keep_lowest(oldest, oldest_keys, section, float(head.sealed_at))
+    _rank_sections(volume, keys)
+    sections = volume.sections
+    _take_lowest(keys[0, :sections], keys[0, sections:], candidates[FEWEST_VALID:-OLDEST])
+    _take_lowest(keys[1, :sections], keys[1, sections:], candidates[-OLDEST:])
     _put_first(candidates, volume.suggestion)
     _drop_repeats(candidates)
 
 
 @compiled
-def observe_candidate(volume: Record, section: int, out: Record) -> None:
-    """Write the features of one candidate.
+def observe_candidates(volume: Record, candidates: Record, out: Record, logarithms: Record) -> None:
+    """Write the features of candidates, each in its place; those of empty slots are left alone.
 
     Args:
         volume: The VOLUME record.
-        section: A sealed section.
-        out: (8,) float32, in the order of CANDIDATE_FEATURES. age, open_age: log2(1 + 16 t / P) / 8 of the time since
+        candidates: (K,) int32, sealed sections; negative: an empty slot.
+        out: (8 K,) float32, CANDIDATE_FEATURES of each. age, open_age: log2(1 + 16 t / P) / 8 of the time since
             mtime and since the section was opened; quiet: log2(1 + t / B) / 8 of the time since the last
             invalidation; benefit: the same scale as age for the cost-benefit (1 - u) age / (1 + u);
             invalidation_rate: log2(1 + r) / 6, r = invalid share per volume of user writes since it was opened.
+        logarithms: (LOGARITHMS K,) float64, scratch; at least 1 at first.
     """
-    head = segments(volume)[section * volume.segments_per_section]
-    slots, count, now = volume.slots_per_section, volume.block_count, volume.user_writes
-    share = head.section_valid / slots
-    age = float(volume.clock - section_mtime(volume, section))
-    open_age = now - head.opened_at
-    out[0] = 1.0
-    out[1] = share
-    out[2] = min(log2(1.0 + 16.0 * age / count) / 8.0, 1.0)
-    out[3] = min(log2(1.0 + (now - head.last_invalidation) / slots) / 8.0, 1.0)
-    out[4] = min(log2(1.0 + 16.0 * open_age / count) / 8.0, 1.0)
-    out[5] = float(head.relocated)
-    out[6] = min(log2(1.0 + 16.0 * age * (1.0 - share) / (1.0 + share) / count) / 8.0, 1.0)
-    out[7] = min(log2(1.0 + (1.0 - share) * count / max(open_age, 1)) / 6.0, 1.0)
+    of_section, of_volume, now = 1.0 / volume.slots_per_section, 16.0 / volume.block_count, volume.user_writes
+    for k in range(candidates.size):
+        if candidates[k] < 0:
+            continue
+        head = segments(volume)[candidates[k] * segments_per_section(volume)]
+        share = head.section_valid * of_section
+        age = of_volume * (volume.clock - section_mtime(volume, candidates[k]))
+        open_age = now - head.opened_at
+        out[8 * k] = 1.0
+        out[8 * k + 1] = share
+        out[8 * k + 5] = head.relocated
+        logarithms[5 * k] = 1.0 + age
+        logarithms[5 * k + 1] = 1.0 + (now - head.last_invalidation) * of_section
+        logarithms[5 * k + 2] = 1.0 + of_volume * open_age
+        logarithms[5 * k + 3] = 1.0 + age * (1.0 - share) / (1.0 + share)
+        logarithms[5 * k + 4] = 1.0 + (1.0 - share) * volume.block_count / max(open_age, 1)
+    for position in range(logarithms.size):  # a loop of its own, which becomes vector instructions
+        logarithms[position] = log2(logarithms[position])
+    for k in range(candidates.size):
+        if candidates[k] >= 0:
+            for column in range(3):
+                out[8 * k + 2 + column] = min(logarithms[5 * k + column] / 8.0, 1.0)
+            out[8 * k + 6] = min(logarithms[5 * k + 3] / 8.0, 1.0)
+            out[8 * k + 7] = min(logarithms[5 * k + 4] / 6.0, 1.0)
 
 
 @compiled
@@ -211,15 +220,43 @@ def _fewest_valid_sections(volume: Record, kept: Record) -> None:
 
 
 @compiled
-def _keep_lowest(kept: Record, keys: Record, section: int, key: float) -> None:
-    # Insertion into a short sorted list.
-    position = kept.size - 1
-    while position > 0 and key < keys[position - 1]:
-        kept[position] = kept[position - 1]
-        keys[position] = keys[position - 1]
-        position -= 1
-    kept[position] = section
-    keys[position] = key
+def _rank_sections(volume: Record, keys: Record) -> None:
+    # Keys of all sections by cost-benefit and by age, lowest first; the section's number stands in their last bits.
+    bits = highest_bit(np.uint64(volume.sections)) + 1
+    numbers = (np.int64(1) << bits) - 1
+    slots, clock = slots_per_section(volume), volume.clock
+    for section in range(volume.sections):
+        head = segments(volume)[section * segments_per_section(volume)]
+        age = max(clock - section_mtime(volume, section), np.int64(0))
+        benefit = (slots - head.section_valid) * age / float(slots + head.section_valid)
+        dirty = head.state == SegmentState.DIRTY
+        keys[0, section] = ((NEVER - np.int64(bits_of_float(benefit))) & ~numbers) | section if dirty else NEVER
+        keys[1, section] = (head.sealed_at << bits) | section if dirty else NEVER
+
+
+@compiled
+def _take_lowest(keys: Record, minima: Record, taken: Record) -> None:
+    # The sections with the lowest keys. Only the group that lost its lowest key is looked through again.
+    numbers = (np.int64(1) << (highest_bit(np.uint64(keys.size)) + 1)) - 1
+    for group in range(minima.size):
+        minima[group] = _lowest(keys[group * GROUP : (group + 1) * GROUP])
+    for position in range(taken.size):
+        lowest = _lowest(minima)
+        if lowest == NEVER:
+            return
+        section = lowest & numbers
+        taken[position] = section
+        keys[section] = NEVER
+        group = section // GROUP
+        minima[group] = _lowest(keys[group * GROUP : (group + 1) * GROUP])
+
+
+@compiled
+def _lowest(numbers: Record) -> int:
+    lowest = np.int64(NEVER)
+    for number in numbers:
+        lowest = min(lowest, number)
+    return lowest
 
 
 @compiled
@@ -234,8 +271,9 @@ def _put_first(candidates: Record, section: int) -> None:
 
 @compiled
 def _drop_repeats(candidates: Record) -> None:
-    for position in range(1, candidates.size):
+    for position in range(candidates.size - 1, 0, -1):
+        repeated = False
         for before in range(position):
-            if candidates[position] == candidates[before]:
-                candidates[position] = -1
-                break
+            repeated |= candidates[position] == candidates[before]
+        if repeated:
+            candidates[position] = -1

@@ -13,8 +13,9 @@ from kml_envs.lfs.latency import percentile_ns
 from kml_envs.lfs.observation import (
     CANDIDATE_FEATURES,
     CONTEXT_FEATURES,
+    LOGARITHMS,
     mark_recent,
-    observe_candidate,
+    observe_candidates,
     observe_context,
 )
 from kml_envs.lfs.open_loop import advance_open_loop, carry_out
@@ -88,6 +89,7 @@ class PaceVolumes(LfsVolumes):
         super().__init__(warm, instances)
         self.candidates = np.full((instances, CANDIDATES), -1, np.int32)
         self.move_price_ns = move_price_ns
+        self._logarithms = np.ones(LOGARITHMS * CANDIDATES)
         self.reward_scale = warm.config.open_loop.latency_limit_s * 1e9
         self._time_at_start = {name: np.zeros(instances, np.int64) for name in _COUNTED}
 
@@ -106,7 +108,7 @@ class PaceVolumes(LfsVolumes):
         """
         features = np.zeros((self.instances, len(FEATURE_NAMES)), np.float32)
         mask = np.zeros((self.instances, CHOICES), np.bool_)
-        _observe_rows(self.state.volumes, self.candidates, _RULE_NUMBERS, len(QUOTAS), features, mask)
+        _observe_rows(self.state.volumes, self.candidates, _RULE_NUMBERS, len(QUOTAS), self._logarithms, features, mask)
         return features, mask
 
     def builtin_decision(self) -> IntArray:
@@ -212,7 +214,13 @@ def _choose_candidates(volume: Record, candidates: Record, rules: Record) -> Non
 
 @compiled
 def _observe_rows(
-    volumes: Record, candidates: Record, rules: Record, quotas: int, features: Record, mask: Record
+    volumes: Record,
+    candidates: Record,
+    rules: Record,
+    quotas: int,
+    logarithms: Record,
+    features: Record,
+    mask: Record,
 ) -> None:
     for i in range(volumes.size):
         volume = volumes[i]
@@ -227,8 +235,7 @@ def _observe_rows(
         for c in range(rules.size):
             if candidates[i, c] >= 0:
                 mask[i, FIRST + c * quotas : FIRST + (c + 1) * quotas] = True
-                first = CONTEXT + TIME + c * PER_CANDIDATE
-                observe_candidate(volume, int(candidates[i, c]), features[i, first : first + PER_CANDIDATE])
+        observe_candidates(volume, candidates[i], features[i, CONTEXT + TIME :], logarithms)
 
 
 @compiled

@@ -7,13 +7,16 @@ from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.cleaning import clean
+from kml_envs.lfs.look_ahead import fetch_ahead
 from kml_envs.lfs.observation import (
     CANDIDATE_FEATURES,
     CANDIDATES,
     CONTEXT_FEATURES,
+    LOGARITHMS,
     choose_candidates,
+    key_count,
     mark_recent,
-    observe_candidate,
+    observe_candidates,
     observe_context,
 )
 from kml_envs.lfs.simulator import advance, write_without_cleaning
@@ -43,7 +46,9 @@ class VictimVolumes(LfsVolumes):
         """Allocate the volumes."""
         super().__init__(warm, instances)
         self.candidates = np.full((instances, CANDIDATES), -1, np.int32)
-        self._keys = np.zeros(CANDIDATES, np.float64)
+        self._keys = np.zeros((2, key_count(warm.config.geometry.sections)), np.int64)
+        self._logarithms = np.ones(LOGARITHMS * CANDIDATES)
+        self._row_numbers = np.arange(instances)
 
     def observe(self) -> tuple[NDArray[np.float32], BoolArray]:
         """Choose candidates and describe them.
@@ -54,7 +59,7 @@ class VictimVolumes(LfsVolumes):
         """
         features = np.zeros((self.instances, CONTEXT + CANDIDATES * PER_CANDIDATE), np.float32)
         mask = np.zeros((self.instances, CANDIDATES), np.bool_)
-        _observe_rows(self.state.volumes, self.candidates, self._keys, features, mask)
+        _observe_rows(self.state.volumes, self.candidates, self._keys, self._logarithms, features, mask)
         return features, mask
 
     def builtin_decision(self) -> IntArray:
@@ -83,7 +88,8 @@ class VictimVolumes(LfsVolumes):
 
     def execute(self, decision: IntArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
         """Clean the chosen candidates of the rows, and let the user write on (see BatchedSubsystem)."""
-        _execute_rows(self.state.volumes, self.candidates, decision, ask, until, rows)
+        victims = self.candidates[self._row_numbers, decision]
+        _execute_rows(self.state.volumes, victims, decision, ask, until, rows)
 
 
 @compiled
@@ -114,7 +120,9 @@ def check_victim(volume: Record, section: int) -> int:
 
 
 @compiled
-def _observe_rows(volumes: Record, candidates: Record, keys: Record, features: Record, mask: Record) -> None:
+def _observe_rows(
+    volumes: Record, candidates: Record, keys: Record, logarithms: Record, features: Record, mask: Record
+) -> None:
     for i in range(volumes.size):
         volume = volumes[i]
         observe_context(volume, features[i, :CONTEXT])
@@ -124,10 +132,8 @@ def _observe_rows(volumes: Record, candidates: Record, keys: Record, features: R
             continue
         choose_candidates(volume, candidates[i], keys)
         for k in range(candidates.shape[1]):
-            if candidates[i, k] >= 0:
-                mask[i, k] = True
-                first = CONTEXT + k * PER_CANDIDATE
-                observe_candidate(volume, candidates[i, k], features[i, first : first + PER_CANDIDATE])
+            mask[i, k] = candidates[i, k] >= 0
+        observe_candidates(volume, candidates[i], features[i, CONTEXT:], logarithms)
 
 
 @compiled
@@ -162,15 +168,14 @@ def _check_rows(volumes: Record, candidates: Record, chosen: Record, codes: Reco
 
 
 @compiled
-def _execute_rows(
-    volumes: Record, candidates: Record, chosen: Record, ask: Record, until: Record, rows: Record
-) -> None:
+def _execute_rows(volumes: Record, victims: Record, chosen: Record, ask: Record, until: Record, rows: Record) -> None:
     for i in range(volumes.size):
+        fetch_ahead(volumes, i, victims, rows)
         if not rows[i]:
             continue
         volume = volumes[i]
         if volume.pending:
-            clean(volume, candidates[i, chosen[i]] if chosen[i] > 0 else volume.suggestion)
+            clean(volume, victims[i] if chosen[i] > 0 else volume.suggestion)
         if 4 * (volume.user_writes - volume.mark_writes) >= volume.block_count:
             mark_recent(volume)
         advance(volume, until[i], ask[i])
