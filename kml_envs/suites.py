@@ -8,7 +8,7 @@ behind an `@` stands when its writes arrive (`zipf-0.99@bursts-400-2000-20`, `ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.workloads.bundled import bundled_index, load_bundled
@@ -18,6 +18,7 @@ from kml_envs.workloads.synthetic import (
     Phase,
     PhaseKind,
     Workload,
+    checkpoints,
     circular_log,
     copy_on_write,
     hot_cold,
@@ -31,7 +32,7 @@ from kml_envs.workloads.synthetic import (
 )
 from kml_envs.workloads.trace import read_trace
 
-SUITE_VERSION = 2
+SUITE_VERSION = 3
 """Changes whenever a workload of a suite does: results are comparable within one version only."""
 
 SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
@@ -50,10 +51,16 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "circular-log-0.3-0.3",
         "circular-log-0.6-0.4",
         "circular-log-0.8-0.6",
+        "copy-on-write-0.02-0.95-0.05",
+        "copy-on-write-0.1-0.95-0.05",
         "copy-on-write-0.1-0.8-0.2",
         "copy-on-write-0.2-0.9-0.4",
         "copy-on-write-0.3-0.5-0.5",
         "copy-on-write-0.5-0.9-0.1",
+        "checkpoints-0.05-0.5-0.5",
+        "checkpoints-0.1-0.9-0.1",
+        "checkpoints-0.25-0.8-0.2",
+        "checkpoints-1.5-0.8-0.2",
         "shifting-hot-spots",
         "shifting-skew",
     ),
@@ -63,6 +70,8 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "zipf-0.8",
         "circular-log-0.4-0.1",
         "copy-on-write-0.2-0.7-0.3",
+        "copy-on-write-0.05-0.9-0.1",
+        "checkpoints-0.4-0.7-0.3",
         "shifting-zipf",
     ),
     "synthetic-held-out": ("uniform", "zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture"),
@@ -101,6 +110,14 @@ PACED_SUITES: dict[str, tuple[str, ...]] = {
         "postgresql-pgbench@slowed-8",
         "lmdb-transactions@slowed-8",
     ),
+}
+
+_PARAMETRIC: dict[str, tuple[Callable[..., Workload], tuple[str, ...]]] = {
+    "zipf": (zipf, ("THETA",)),
+    "hot-cold": (hot_cold, ("WRITES", "BLOCKS")),
+    "circular-log": (circular_log, ("WRITES", "BLOCKS")),
+    "copy-on-write": (copy_on_write, ("FREE", "WRITES", "BLOCKS")),
+    "checkpoints": (checkpoints, ("LENGTH", "WRITES", "BLOCKS")),
 }
 
 _SHIFTING: dict[str, tuple[Phase, ...]] = {
@@ -163,8 +180,9 @@ def make_workload(name: str) -> Workload:
 
     Args:
         name: `uniform`, `sequential`, `zipf-THETA`, `hot-cold-WRITES-BLOCKS`, `circular-log-WRITES-BLOCKS`,
-            `copy-on-write-FREE-WRITES-BLOCKS`, `shifting-…`, a bundled trace's name, or `trace:PATH` for a trace file
-            of the user; a synthetic one may be followed by `@bursts-WRITES-RATE-GAP`, a trace by `@slowed-FACTOR`.
+            `copy-on-write-FREE-WRITES-BLOCKS`, `checkpoints-LENGTH-WRITES-BLOCKS`, `shifting-…`, a bundled trace's
+            name, or `trace:PATH` for a trace file of the user; a synthetic one may be followed by
+            `@bursts-WRITES-RATE-GAP`, a trace by `@slowed-FACTOR`.
 
     Returns:
         The workload.
@@ -187,22 +205,11 @@ def make_workload(name: str) -> Workload:
         return uniform()
     if name == "sequential":
         return sequential()
-    if match := re.fullmatch(r"zipf-([0-9.]+)", name):
-        return zipf(float(match[1]))
-    if match := re.fullmatch(r"hot-cold-([0-9.]+)-([0-9.]+)", name):
-        return hot_cold(float(match[1]), float(match[2]))
-    if match := re.fullmatch(r"circular-log-([0-9.]+)-([0-9.]+)", name):
-        return circular_log(float(match[1]), float(match[2]))
-    if match := re.fullmatch(r"copy-on-write-([0-9.]+)-([0-9.]+)-([0-9.]+)", name):
-        return copy_on_write(float(match[1]), float(match[2]), float(match[3]))
-    kinds = (
-        "zipf-THETA",
-        "hot-cold-WRITES-BLOCKS",
-        "circular-log-WRITES-BLOCKS",
-        "copy-on-write-FREE-WRITES-BLOCKS",
-        "trace:PATH",
-    )
-    accepted = {"uniform", "sequential", *kinds}
+    for kind, (make, parameters) in _PARAMETRIC.items():
+        if match := re.fullmatch(kind + r"-([0-9.]+)" * len(parameters), name):
+            return make(*map(float, match.groups()))
+    kinds = {"-".join((kind, *parameters)) for kind, (_, parameters) in _PARAMETRIC.items()}
+    accepted = {"uniform", "sequential", "trace:PATH"} | kinds
     raise unknown_name("workload", name, accepted | set(suites()) | set(bundled_index()) | set(_SHIFTING))
 
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import CleaningPolicy, LfsConfig, Placement, PlacementConfig
 from kml_envs.lfs.foresight import NEVER
-from kml_envs.lfs.sections import seal_section
+from kml_envs.lfs.sections import close_log
 from kml_envs.lfs.simulator import advance_rows
-from kml_envs.lfs.state import ARRAYS, LfsState, allocate, logs
+from kml_envs.lfs.state import ARRAYS, LfsState, allocate
 from kml_envs.lfs.warmup import WarmVolumes
 from kml_envs.workloads.source import (
     PHASE,
@@ -222,8 +222,4 @@ def _close_logs(volumes: Record) -> None:
     for i in range(volumes.size):
         volume = volumes[i]
         for number in range(volume.log_count):
-            log = logs(volume)[number]
-            if log.section >= 0:
-                volume.written_slots += volume.slots_per_section - log.offset
-                seal_section(volume, log.section)
-                log.section = -1
+            close_log(volume, number)

@@ -13,13 +13,15 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kml_envs.errors import UserError
 from kml_envs.workloads.trace import BlockTrace
 
-# A copy-on-write tree is simulated once, and what it writes replayed.
+# A copy-on-write tree or a database is simulated once, and what it writes replayed.
 _RECORDED_PAGES = 16_384
 _RECORDED_WRITES = 20 * _RECORDED_PAGES
+_REDO_LOG_PAGES = _RECORDED_PAGES // 8
 _PAGE_WRITE_US = 100
 
 
@@ -196,9 +198,41 @@ def copy_on_write(free: float, hot_writes: float, hot_blocks: float) -> Workload
         unused.append(holds[content])
         holds[content] = page
         written[position] = page
-    name = f"copy-on-write-{free:g}-{hot_writes:g}-{hot_blocks:g}"
-    ones = np.ones(written.size, np.int32)
-    return replay(BlockTrace(name, _PAGE_WRITE_US * np.arange(written.size), ones.astype(np.bool_), written, ones))
+    return _replay_pages(f"copy-on-write-{free:g}-{hot_writes:g}-{hot_blocks:g}", written)
+
+
+def checkpoints(length: float, hot_writes: float, hot_blocks: float) -> Workload:
+    """A database that writes each updated page once a checkpoint, in the order of addresses, and a circular redo log.
+
+    A page is written at most once a checkpoint however often it is updated, so that what has just been written is
+    what will live longest. One page of the log is written for each page of the database; the log takes an eighth of
+    the space.
+
+    Args:
+        length: Updates between two checkpoints, as a share of the database's pages.
+        hot_writes: Share of the updates that go to hot pages, in 0..1.
+        hot_blocks: Share of the pages that are hot.
+    """
+    generator = np.random.default_rng(0)
+    pages = _RECORDED_PAGES - _REDO_LOG_PAGES
+    hot, updates = max(1, round(hot_blocks * pages)), max(1, round(length * pages))
+    address = _REDO_LOG_PAGES + generator.permutation(pages)
+    checkpointed: list[NDArray[np.int64]] = []
+    count = 0
+    while 2 * count < _RECORDED_WRITES:
+        is_hot = generator.random(updates) < hot_writes
+        updated = np.where(is_hot, generator.integers(hot, size=updates), generator.integers(hot, pages, updates))
+        checkpointed.append(np.unique(address[updated]))
+        count += checkpointed[-1].size
+    written = np.empty(2 * count, np.int64)
+    written[::2] = np.arange(count) % _REDO_LOG_PAGES
+    written[1::2] = np.concatenate(checkpointed)
+    return _replay_pages(f"checkpoints-{length:g}-{hot_writes:g}-{hot_blocks:g}", written)
+
+
+def _replay_pages(name: str, pages: NDArray[np.int64]) -> Workload:
+    ones = np.ones(pages.size, np.int32)
+    return replay(BlockTrace(name, _PAGE_WRITE_US * np.arange(pages.size), ones.astype(np.bool_), pages, ones))
 
 
 def replay(trace: BlockTrace) -> Workload:

@@ -11,6 +11,7 @@ from kml_envs.workloads.synthetic import (
     Phase,
     PhaseKind,
     Workload,
+    checkpoints,
     circular_log,
     copy_on_write,
     hot_cold,
@@ -184,3 +185,14 @@ def test_arrival_times_leave_the_addresses_of_a_trace_alone():
 def test_bursts_out_of_range(changes):
     with pytest.raises(UserError, match="bursts of"):
         Bursts(**{"writes": 10, "rate": 100, "gap_s": 1, **changes})
+
+
+def test_a_checkpoint_writes_each_updated_page_once_in_the_order_of_addresses():
+    trace = checkpoints(0.25, 0.8, 0.2).trace
+    log, pages = trace.first_block[::2], trace.first_block[1::2]
+    assert np.array_equal(log, np.arange(log.size) % 2048)
+    assert pages.min() >= 2048
+    ends = np.flatnonzero(np.diff(pages) < 0)  # a checkpoint begins where addresses begin anew
+    lengths = np.diff(ends)
+    assert (lengths <= 0.25 * 14_336).all() and lengths.std() < 0.03 * lengths.mean()
+    assert np.array_equal(trace.first_block, checkpoints(0.25, 0.8, 0.2).trace.first_block)
