@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kml_envs.damon.monitor_tuning import BUILTINS as MONITOR_BUILTINS
+from kml_envs.damon.monitor_tuning import CPU_PRICE
 from kml_envs.damon.oracle import reclaim_bound
 from kml_envs.damon.programs import Machine
 from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
 from kml_envs.workloads.memory_workloads import MemoryWorkload
 
-RECLAIM = "kml/DamonReclaim-v0"
+MONITOR, RECLAIM = "kml/DamonMonitor-v0", "kml/DamonReclaim-v0"
 
 Means = Mapping[str, float]
 """Metrics by name, each in mean over workloads and episodes."""
@@ -30,7 +32,7 @@ class DamonEnvironment:
 
     Attributes:
         score: Its formula, for titles.
-        metrics: What explains it: names of metrics that the environment tells beside `score`.
+        metrics: What explains it: names of metrics that the environment tells beside those of `COMMON_METRICS`.
         explain: The sentence that follows the table, from the metrics of the judged policy, those of the environment's
             own built-in algorithm, and the name of the latter.
         builtins: The built-in algorithms to compare with, each a value of the argument `builtin`.
@@ -46,6 +48,17 @@ class DamonEnvironment:
     bound: Bound | None = None
 
 
+def _explain_monitor(own: Means, builtin: Means, name: str) -> str:
+    error, share = own["access_error"], own["monitor_cpu_share"]
+    change = 100 * (error / builtin["access_error"] - 1.0)
+    compared = f"{abs(change):.1f} % {'lower' if change < 0 else 'higher'}"
+    return (
+        f"The error of its access picture, {error:.3f}, is {compared} than under {name} ({builtin['access_error']:.3f}), "
+        f"at {share / builtin['monitor_cpu_share']:.2f} times the overhead: {100 * share:.3f} % of a processor against "
+        f"{100 * builtin['monitor_cpu_share']:.3f} %."
+    )
+
+
 def _explain_reclaim(own: Means, builtin: Means, name: str) -> str:
     saving, slowdown = 100 * own["memory_saving"], 100 * own["slowdown"]
     return f"It saves {saving:.1f} % of the memory and loses {slowdown:.2f} % of the time."
@@ -57,6 +70,13 @@ def _bound_reclaim(workload: MemoryWorkload, machine: Machine, duration_s: float
 
 
 DAMON_ENVIRONMENTS = {
+    MONITOR: DamonEnvironment(
+        score=f"minus (access error + {CPU_PRICE:g} x monitor's share of a processor)",
+        metrics=("access_error", "pictures", "sample_ms"),
+        explain=_explain_monitor,
+        builtins=MONITOR_BUILTINS,
+        suites="memory",
+    ),
     RECLAIM: DamonEnvironment(
         score="0.5 x memory saving - 0.5 x slowdown",
         metrics=("memory_saving", "slowdown", "paged_out_mib", "major_faults"),
