@@ -50,12 +50,13 @@ class DamonEnvironment:
 
 def _explain_monitor(own: Means, builtin: Means, name: str) -> str:
     error, share = own["access_error"], own["monitor_cpu_share"]
-    change = 100 * (error / builtin["access_error"] - 1.0)
+    other_error, other_share = builtin["access_error"], builtin["monitor_cpu_share"]
+    change = 100 * (error / other_error - 1.0)
     compared = f"{abs(change):.1f} % {'lower' if change < 0 else 'higher'}"
     return (
-        f"The error of its access picture, {error:.3f}, is {compared} than under {name} ({builtin['access_error']:.3f}), "
-        f"at {share / builtin['monitor_cpu_share']:.2f} times the overhead: {100 * share:.3f} % of a processor against "
-        f"{100 * builtin['monitor_cpu_share']:.3f} %."
+        f"The error of its access picture is {compared} than under {name} "
+        f"({error:.3f} against {other_error:.3f}), at {share / other_share:.2f} times the overhead "
+        f"({100 * share:.3f} against {100 * other_share:.3f} % of a processor)."
     )
 
 
