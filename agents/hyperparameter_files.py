@@ -34,6 +34,7 @@ class RunSettings:
         env_threads: Threads that step them.
         normalize: Whether rewards are divided by the running standard deviation of the return.
         clip_reward: Bound of the rewards after that.
+        env_kwargs: Arguments of the environment in training, which those of the command line replace.
         imitate: Whether the policy first imitates the teachers of its environment (see `agents.teaching`).
         model: Arguments of the algorithm's constructor, as written.
     """
@@ -43,6 +44,7 @@ class RunSettings:
     env_threads: int = 1
     normalize: bool = False
     clip_reward: float = 10.0
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     imitate: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,6 +74,9 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
         "n_envs": _positive(model, "n_envs", 16),
         "env_threads": _positive(model, "env_threads", 1),
     }
+    env_kwargs = model.pop("env_kwargs", None) or {}
+    if not isinstance(env_kwargs, Mapping):
+        raise UserError(f"env_kwargs {env_kwargs!r}: must be arguments of the environment by name")
     imitate = bool(model.pop("imitate", False))
     normalize = model.pop("normalize", False)
     clip_reward = 10.0
@@ -80,7 +85,14 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
         if normalize.get("norm_obs", True):
             raise UserError("normalize: observations are scaled already, so that only {norm_obs: false} is accepted")
         normalize = bool(normalize.get("norm_reward", True))
-    return RunSettings(normalize=bool(normalize), clip_reward=clip_reward, imitate=imitate, model=model, **run)
+    return RunSettings(
+        normalize=bool(normalize),
+        clip_reward=clip_reward,
+        env_kwargs=dict(env_kwargs),
+        imitate=imitate,
+        model=model,
+        **run,
+    )
 
 
 def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.algorithms import ALGORITHMS, find_algorithm, make_model
 from agents.hyperparameter_files import constructor_arguments, run_settings
-from agents.run_folder import SavedRun, find_saved_run
+from agents.run_folder import TRAINING_ONLY, SavedRun, find_saved_run
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError, unknown_name
 
@@ -36,7 +36,7 @@ class LoadedModel:
         model: The algorithm with its trained networks.
         algo: Its name.
         env_id: The environment that it was trained on.
-        env_kwargs: That environment's arguments, but for workloads and mode.
+        env_kwargs: That environment's arguments, but for those of training only.
         num_timesteps: Steps that it was trained for.
     """
 
@@ -77,7 +77,7 @@ def load_model(
         )
     if algo not in ALGORITHMS:
         raise unknown_name("algorithm", algo, ALGORITHMS)
-    own = {key: value for key, value in arguments.get("env_kwargs", {}).items() if key not in ("workloads", "mode")}
+    own = {key: value for key, value in arguments.get("env_kwargs", {}).items() if key not in TRAINING_ONLY}
     kwargs = {**own, **(env_kwargs or {})}
     environment = make_native_vec_env(env_id, 1, {**kwargs, "efficiency": "none"})
     try:

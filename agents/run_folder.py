@@ -36,6 +36,9 @@ from kml_envs.errors import UserError
 from kml_envs.files import write_text
 from kml_envs.suites import SUITE_VERSION
 
+TRAINING_ONLY = ("workloads", "mode", "efficiency")
+"""Arguments of the environment of a run that do not hold where its agent plays afterwards."""
+
 _PACKAGES = ("gymnasium", "numba", "numpy", "sb3-contrib", "stable-baselines3", "tensorboard", "torch")
 
 

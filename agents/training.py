@@ -28,7 +28,7 @@ from agents.callbacks import (
 from agents.costs import compare_costs, is_own
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.imitation import imitate
-from agents.run_folder import RunFolder, SavedRun, find_saved_run
+from agents.run_folder import TRAINING_ONLY, RunFolder, SavedRun, find_saved_run
 from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
 from agents.teaching import learn_from_teachers
@@ -129,7 +129,7 @@ class Plan:
     @property
     def played_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment that do not concern training only."""
-        return {key: value for key, value in self.env_kwargs.items() if key not in ("workloads", "mode")}
+        return {key: value for key, value in self.env_kwargs.items() if key not in TRAINING_ONLY}
 
 
 def train(options: TrainingOptions) -> TrainingResult:
@@ -219,12 +219,12 @@ def make_plan(options: TrainingOptions) -> Plan:
     if is_own(env) and options.workloads:
         raise UserError(f"--workload and --trace: {env} has no workloads to choose from")
     suite = {} if is_own(env) else {"workloads": _suite(TRAINING_SUITE, env)}
-    env_kwargs = {**suite, **before.get("env_kwargs", {}), **options.env_kwargs}
+    settings = run_settings(entry)
+    env_kwargs = {**suite, **settings.env_kwargs, **before.get("env_kwargs", {}), **options.env_kwargs}
     if options.workloads:
         env_kwargs["workloads"] = list(names_of(env, options.workloads))
     if options.mode is not None:
         env_kwargs["mode"] = options.mode
-    settings = run_settings(entry)
     further = settings.n_timesteps
     if saved is not None and options.n_timesteps is None:
         further = planned - saved.num_timesteps

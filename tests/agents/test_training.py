@@ -15,7 +15,7 @@ from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entr
 from agents.run_folder import find_saved_run, saved_steps
 from agents.saving import reward_statistics_path
 from agents.tensorboard import flat, subsystem_prefix
-from agents.training import TrainingOptions, train
+from agents.training import TrainingOptions, make_plan, train
 from agents.vector_env import make_native_vec_env
 from kml_envs.command_line import parse_pairs
 from kml_envs.errors import UserError
@@ -251,12 +251,22 @@ def test_pairs_are_yaml():
         {},
         {"n_timesteps": 0},
         {"n_timesteps": 10, "n_envs": "many"},
+        {"n_timesteps": 10, "env_kwargs": "efficiency"},
         {"n_timesteps": 10, "normalize": {"norm_obs": True}},
     ),
 )
 def test_run_settings_out_of_range(entry):
     with pytest.raises(UserError):
         run_settings(entry)
+
+
+def test_an_entry_may_hold_arguments_of_the_environment():
+    plan = make_plan(TrainingOptions(env="kml/DamonMonitor-v0"))
+    assert plan.env_kwargs["efficiency"] == "none"
+    assert "efficiency" not in plan.played_kwargs
+    assert "env_kwargs" not in plan.settings.model
+    asked = make_plan(TrainingOptions(env="kml/DamonMonitor-v0", env_kwargs={"efficiency": "shadow"}))
+    assert asked.env_kwargs["efficiency"] == "shadow"
 
 
 def test_schedules():
