@@ -15,8 +15,9 @@ if TYPE_CHECKING:  # which draws itself with this module
 CELL_WIDTH, CELL_HEIGHT = 4, 3  # pixels of a part of the address space in an interval
 CURVE_HEIGHT = 60
 _CONTRAST = 0.3  # exponent: a page in a thousand that is touched in a sample shall be seen
-_TITLES = ("true accesses (address upwards, time to the right)", "accesses that the monitor found", "in memory")
-_CURVES = (("memory in use, up to", (90, 130, 220)), ("time lost, up to", (230, 60, 30)))
+_TITLES = ("true accesses (address upwards, time to the right)", "accesses that the monitor found")
+_LOST = "time lost"
+_COLOURS = ((90, 130, 220), (230, 60, 30))
 _SYMBOLS = " .:-=+*#%@"
 
 
@@ -29,18 +30,16 @@ def draw_program(subsystem: MonitoredPrograms, row: int) -> NDArray[np.uint8]:
 
     Returns:
         (height, width, 3) uint8: three maps of the address space over time from dark (nothing) to yellow (all), and
-        curves of the memory in use and of the time lost.
+        curves of the subsystem's `used_title` and of the time lost.
     """
     maps, curves = _in_order(subsystem, row)
     width = maps.shape[1] * CELL_WIDTH
-    metrics = subsystem.metrics()
-    caption = f"saving {metrics['memory_saving'][row]:.3f}, slowdown {metrics['slowdown'][row]:.3f}"
-    parts = [draw_text(caption, width)]
-    for title, shares in zip(_TITLES, maps, strict=True):
+    parts = [draw_text(_headline(subsystem, row, ", "), width)]
+    for title, shares in zip((*_TITLES, subsystem.resident_title), maps, strict=True):
         cells = shaded(shares.T[::-1] ** _CONTRAST).astype(np.uint8)
         parts += [draw_text(title, width), cells.repeat(CELL_HEIGHT, axis=0).repeat(CELL_WIDTH, axis=1)]
-    for (title, colour), values in zip(_CURVES, curves, strict=True):
-        parts.append(_draw_curve(title, values, colour, width))
+    for title, values, colour in zip((subsystem.used_title, _LOST), curves, _COLOURS, strict=True):
+        parts.append(_draw_curve(f"{title}, up to", values, colour, width))
     return np.concatenate(parts)
 
 
@@ -56,15 +55,20 @@ def describe_program(subsystem: MonitoredPrograms, row: int) -> str:
     """
     maps, curves = _in_order(subsystem, row)
     lines = []
-    for title, shares in zip(("touched", "found", "in memory"), maps, strict=True):
+    for title, shares in zip(("touched", "found", subsystem.resident_title), maps, strict=True):
         places = np.minimum((shares[-1] ** _CONTRAST * len(_SYMBOLS)).astype(np.int64), len(_SYMBOLS) - 1)
         lines.append(f"{title:>9} |{''.join(_SYMBOLS[place] for place in places)}|")
-    metrics = {name: value[row] for name, value in subsystem.metrics().items()}
     lines.append(
-        f"memory in use {curves[0, -1]:.3f}  time lost {curves[1, -1]:.4f}  regions {metrics['regions']}  "
-        f"saving {metrics['memory_saving']:.3f}  slowdown {metrics['slowdown']:.4f}"
+        f"{subsystem.used_title} {curves[0, -1]:.3f}  {_LOST} {curves[1, -1]:.4f}  "
+        f"regions {subsystem.metrics()['regions'][row]}  {_headline(subsystem, row, '  ')}"
     )
     return "\n".join(lines)
+
+
+def _headline(subsystem: MonitoredPrograms, row: int, separator: str) -> str:
+    """The metrics of the running episode that the subsystem puts first."""
+    metrics = subsystem.metrics()
+    return separator.join(f"{name.replace('_', ' ')} {metrics[name][row]:.3f}" for name in subsystem.headline)
 
 
 def _in_order(subsystem: MonitoredPrograms, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
