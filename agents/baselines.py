@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
+from agents.damon_environments import DAMON_ENVIRONMENTS
 from kml_envs.envs.lfs import BUILTIN_POLICIES, PLACEMENTS
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, PacingArguments
 from kml_envs.errors import UserError, unknown_name
@@ -26,9 +26,6 @@ Array: TypeAlias = npt.NDArray[Any]
 State: TypeAlias = tuple[Array, ...] | None
 
 TUNE, VICTIM, PACING = "kml/LfsTune-v0", "kml/LfsVictim-v0", "kml/LfsPacing-v0"
-RECLAIM = "kml/DamonReclaim-v0"
-DAMON = (RECLAIM,)
-"""Environments of programs under DAMON: they have memory workloads, and a score of which more is better."""
 TUNE_PLACEMENT = "age-threshold"
 _TUNE_ONLY = ("interval_volumes", "age_thresholds")
 COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
@@ -171,8 +168,8 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
     """
     if env_id == PACING:
         return _pacing_contender(name, env_kwargs)
-    if env_id == RECLAIM:
-        return _reclaim_contender(name, env_kwargs)
+    if env_id in DAMON_ENVIRONMENTS:
+        return _damon_contender(name, env_id, env_kwargs)
     policy, _, placement = name.partition("/")
     if policy not in BUILTIN_POLICIES:
         raise unknown_name("policy", policy, policy_names())
@@ -196,8 +193,8 @@ def compared_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Conte
     """The built-in algorithms of a closing table: with the environment's placement, and with some others."""
     if env_id == PACING:
         return tuple(builtin_contender(name, env_id, env_kwargs) for name in BACKGROUNDS)
-    if env_id == RECLAIM:
-        return tuple(builtin_contender(name, env_id, env_kwargs) for name in RECLAIM_BUILTINS)
+    if env_id in DAMON_ENVIRONMENTS:
+        return tuple(builtin_contender(name, env_id, env_kwargs) for name in DAMON_ENVIRONMENTS[env_id].builtins)
     names = list(dict.fromkeys((*COMPARED_BUILTINS, env_kwargs.get("builtin", "greedy"))))
     if env_placement(env_id, env_kwargs) != "user-gc-split":
         names += [f"{name}/user-gc-split" for name in COMPARED_WITH_SPLIT]
@@ -247,8 +244,8 @@ def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
 
 def suite_of(env_id: str, split: str) -> str:
     """The suite of workloads of an environment, for `train`, `validation` or `held-out`."""
-    if env_id in DAMON:
-        return f"memory-real-{split}"
+    if env_id in DAMON_ENVIRONMENTS:
+        return f"{DAMON_ENVIRONMENTS[env_id].suites}-{split}"
     return f"paced-{split}" if env_id == PACING else split
 
 
@@ -259,7 +256,7 @@ def names_of(env_id: str, selection: str | Sequence[str]) -> tuple[str, ...]:
         UserError: A workload does not exist, or a file cannot be read.
     """
     chosen = [selection] if isinstance(selection, str) else list(selection)
-    if env_id in DAMON:
+    if env_id in DAMON_ENVIRONMENTS:
         names = memory_workload_names(name.replace("trace:", "accesses:", 1) for name in chosen)
         for name in names:
             make_memory_workload(name)
@@ -281,11 +278,12 @@ def _pacing_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
     return Contender(name, PACING, kwargs, builtin=True)
 
 
-def _reclaim_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
-    if name not in RECLAIM_BUILTINS:
-        raise unknown_name("policy", name, (*RECLAIM_BUILTINS, "random-action[:SEED]", "constant:NUMBERS"))
+def _damon_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Contender:
+    builtins = DAMON_ENVIRONMENTS[env_id].builtins
+    if name not in builtins:
+        raise unknown_name("policy", name, (*builtins, "random-action[:SEED]", "constant:NUMBERS"))
     kwargs = {key: value for key, value in env_kwargs.items() if key not in ("share", "probes")}
-    return Contender(name, RECLAIM, {**kwargs, "builtin": name, "mode": "emergency"}, builtin=True)
+    return Contender(name, env_id, {**kwargs, "builtin": name, "mode": "emergency"}, builtin=True)
 
 
 def _trigger_sections(env_id: str, env_kwargs: Mapping[str, Any]) -> int:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from agents.baselines import DAMON, Array, Contender
+from agents.baselines import Array, Contender
+from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.playing import play
 from agents.tables import format_table
 from kml_envs.proxy.modes import Mode
@@ -37,7 +38,7 @@ def deploy(judged: Contender, workloads: Sequence[str], seeds: Sequence[int], vo
         UserError: The environment's arguments do not go with mode `auto`.
     """
     arguments = {key: value for key, value in judged.env_kwargs.items() if key not in ("share", "probes")}
-    in_time = judged.env_id in DAMON
+    in_time = judged.env_id in DAMON_ENVIRONMENTS
     length = {"episode_s": DAMON_UNIT_S * volumes} if in_time else {"episode_volumes": volumes}
     unit, measure = (f"{DAMON_UNIT_S:g} s", "score") if in_time else ("volumes", "write_amplification")
     deployed = replace(judged, env_kwargs={**arguments, "mode": "auto", **length})

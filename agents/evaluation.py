@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agents.baselines import DAMON, PACING, Contender, Policy, compared_builtins
-from agents.memory_scores import describe_scores, evaluate_bound
+from agents.baselines import PACING, Contender, Policy, compared_builtins
+from agents.damon_environments import DAMON_ENVIRONMENTS
+from agents.memory_scores import CLAIRVOYANT, describe_scores, evaluate_bound
 from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
 from agents.results import Comparison, join
@@ -37,17 +38,18 @@ def compare(
     for contender in contenders.values():
         tell(contender.name)
         parts.append(evaluate(contender, workloads, seeds))
-    if judged.env_id in DAMON:
-        tell("clairvoyant")
-        parts.append(evaluate_bound(judged.env_id, judged.env_kwargs, parts[0]))
-    for kind in OracleKind if judged.env_id not in (PACING, *DAMON) else ():  # these know nothing of time
+    known = DAMON_ENVIRONMENTS.get(judged.env_id)
+    if known is not None and known.bound is not None:
+        tell(CLAIRVOYANT)
+        parts.append(evaluate_bound(known.bound, judged.env_id, judged.env_kwargs, parts[0]))
+    for kind in OracleKind if judged.env_id not in (PACING, *DAMON_ENVIRONMENTS) else ():  # these know nothing of time
         tell(kind.value)
         parts.append(evaluate_oracle(kind, judged.env_id, judged.env_kwargs, workloads, seeds))
     reference = references[0].name
     if not judged.builtin:
         reference = str(judged.env_kwargs.get("builtin", reference))
     builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
-    return Comparison(join(parts), judged.name, reference, builtins)
+    return Comparison(join(parts), judged.name, reference, builtins, judged.env_id)
 
 
 def closing_report(

@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from agents.damon_environments import DAMON_ENVIRONMENTS, Bound, DamonEnvironment
 from agents.playing import episode_seeds, make_environment
 from agents.results import Comparison, Evaluation
 from agents.statistics import FloatArray, bootstrap_interval
 from agents.tables import format_table
-from kml_envs.damon.oracle import reclaim_bound
 from kml_envs.damon.programs import ORIGINS, WarmPrograms
 
 CLAIRVOYANT = "clairvoyant"
 
 
-def evaluate_bound(env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation) -> Evaluation:
-    """Let the clairvoyant oracle of reclaim play the episodes of an environment.
+def evaluate_bound(bound: Bound, env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation) -> Evaluation:
+    """Let a clairvoyant oracle play the episodes of an environment.
 
     Args:
+        bound: The oracle.
         env_id: The environment.
         env_kwargs: Its arguments.
         like: What another policy achieved on the same episodes.
@@ -32,27 +33,25 @@ def evaluate_bound(env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation)
         warm: WarmPrograms = proxy.subsystem.warm
         duration_s = proxy.options.episode_progress / 1000.0
         environment.close()
-        table, config = warm.workloads[0].table, warm.machine.config
-        bounds = [
-            reclaim_bound(table, config, duration_s, origin_us=warm.origin_us(0, place)) for place in range(ORIGINS)
+        reached = [
+            bound(warm.workloads[0], warm.machine, duration_s, warm.origin_us(0, place)) for place in range(ORIGINS)
         ]
         for row, seed in enumerate(episode_seeds(like.seeds).tolist()):
-            bound = bounds[warm.begins(seed)[1]]
-            values["score"][0, column, row] = bound.score
-            values["memory_saving"][0, column, row] = bound.saving
-            values["slowdown"][0, column, row] = bound.slowdown
+            for name, value in reached[warm.begins(seed)[1]].items():
+                values[name][0, column, row] = value
     return Evaluation((CLAIRVOYANT,), like.workloads, like.seeds, values)
 
 
 def describe_scores(comparison: Comparison) -> str:
-    """The table of scores, and below it who won."""
+    """The table of scores, and below it who won and why."""
+    environment = DAMON_ENVIRONMENTS[comparison.env_id]
     results = comparison.results
     scores = results.metrics["score"].mean(axis=2)
     means = scores.mean(axis=1)
     body = [[workload, *_cells(comparison, scores[:, row])] for row, workload in enumerate(results.workloads)]
     body.append(["mean", *_cells(comparison, means)])
     lines = [
-        "Score on each workload (0.5 x memory saving - 0.5 x slowdown, more is better; * best built-in algorithm)",
+        f"Score on each workload ({environment.score}, more is better; * best built-in algorithm)",
         "",
         format_table(["workload", *results.policies], body),
         "",
@@ -62,13 +61,17 @@ def describe_scores(comparison: Comparison) -> str:
         rows = [results.policies.index(name) for name in comparison.builtins]
         best = float(scores[rows].max(axis=0).mean())
         lines.append(f"The best built-in algorithm of each workload, chosen with hindsight, has {best:.4f}.")
-    own = results.policies.index(comparison.judged)
-    saving, slowdown = (float(results.metrics[name][own].mean()) for name in ("memory_saving", "slowdown"))
-    lines.append(f"It saves {100 * saving:.1f} % of the memory and loses {100 * slowdown:.2f} % of the time.")
+    own, builtin = (_explaining(comparison, environment, name) for name in (comparison.judged, comparison.reference))
+    lines.append(environment.explain(own, builtin, comparison.reference))
     if CLAIRVOYANT in results.policies and means[results.policies.index(CLAIRVOYANT)] > 0:
-        share = means[own] / means[results.policies.index(CLAIRVOYANT)]
+        share = means[results.policies.index(comparison.judged)] / means[results.policies.index(CLAIRVOYANT)]
         lines.append(f"That is {100 * share:.0f} % of the clairvoyant oracle's score.")
     return "\n".join(lines)
+
+
+def _explaining(comparison: Comparison, environment: DamonEnvironment, policy: str) -> dict[str, float]:
+    """The metrics that explain a policy's score, in mean over workloads and episodes."""
+    return {name: float(comparison.results.of(policy, name).mean()) for name in environment.metrics}
 
 
 def _verdict(comparison: Comparison, means: FloatArray) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.results import Comparison
 from kml_envs.errors import UserError
 from kml_envs.files import write_atomically
@@ -56,7 +57,8 @@ def draw(comparison: Comparison) -> Figure:
         shown = [tick for tick in _TICKS if tick <= top]
         axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
         axes.set_yticks([], minor=True)
-    axes.set_ylabel(measure.replace("_", " "))
+    known = DAMON_ENVIRONMENTS.get(comparison.env_id)
+    axes.set_ylabel(measure.replace("_", " ") + (f" ({known.score})" if known is not None else ""))
     axes.set_xticks(places, results.workloads, rotation=30, ha="right")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS
 from agents.statistics import FloatArray, Interval, bootstrap_interval, geometric_mean, normalized_score
 from kml_envs.lfs.oracle import OracleKind
 
@@ -31,7 +32,9 @@ PACING_METRICS = (
     "background_operations",
 )
 """What environments with latencies tell beside METRICS."""
-SCORE_METRICS = ("score", "memory_saving", "slowdown", "paged_out_mib", "major_faults", "monitor_cpu_share")
+SCORE_METRICS = tuple(
+    dict.fromkeys((*COMMON_METRICS, *(name for known in DAMON_ENVIRONMENTS.values() for name in known.metrics)))
+)
 """What environments of DAMON tell, and `operations`."""
 EVERYTHING = (*METRICS, *PACING_METRICS, *SCORE_METRICS)
 
@@ -88,12 +91,14 @@ class Comparison:
         judged: Name of the policy that is judged.
         reference: Name of the environment's own built-in algorithm: the 0 of the normalized score.
         builtins: Names of all built-in algorithms.
+        env_id: The environment of the judged policy.
     """
 
     results: Evaluation
     judged: str
     reference: str
     builtins: tuple[str, ...]
+    env_id: str
 
     def scores(self, oracle: OracleKind = OracleKind.CLAIRVOYANT) -> FloatArray:
         """(W, S) normalized scores of the judged policy, 1 being the named oracle."""

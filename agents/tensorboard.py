@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, HParam, Image, TensorBoardOutputFormat
 
+from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.vector_env import NativeVecEnv
 from kml_envs.damon.programs import MonitoredPrograms
 from kml_envs.damon.rendering import draw_program
@@ -40,8 +41,11 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         "stalls": ["Multiline", ["lfs/stalls", "lfs/stall_ms"]],
     },
     "DAMON": {
-        "score": ["Multiline", ["damon/score", "damon/memory_saving", "damon/slowdown"]],
-        "monitor": ["Multiline", ["damon/monitor_cpu_share"]],
+        "monitor": ["Multiline", ["damon/monitor_cpu_share", "damon/regions"]],
+        **{
+            f"score of {env_id}": ["Multiline", ["damon/score", *(f"damon/{name}" for name in known.metrics)]]
+            for env_id, known in DAMON_ENVIRONMENTS.items()
+        },
     },
     "Agent": {
         "return": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],

@@ -118,7 +118,7 @@ def made_up(agent):
     names = ("greedy", "cost-benefit", "agent (ppo)", "clairvoyant oracle", "informed oracle")
     metrics = {"moved_blocks": 100 * (amplification - 1), "user_blocks": np.full((5, 2, 1), 100.0)}
     results = Evaluation(names, ("one", "two"), (1,), metrics | {"write_amplification": amplification})
-    return Comparison(results, "agent (ppo)", "greedy", names[:2])
+    return Comparison(results, "agent (ppo)", "greedy", names[:2], TUNE)
 
 
 def test_report_says_who_won_and_by_how_much():

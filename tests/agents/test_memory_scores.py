@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from agents.baselines import RECLAIM, ConstantPolicy, Contender, compared_builtins, names_of, suite_of
+from agents.baselines import ConstantPolicy, Contender, builtin_contender, compared_builtins, names_of, suite_of
+from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, RECLAIM
 from agents.deployment import deploy
 from agents.evaluation import compare, report
 from agents.exports import write_json
+from agents.playing import play
 from agents.plots import write_plot
 from kml_envs.errors import UserError
 
@@ -55,6 +57,15 @@ def test_names_of_memory_workloads(tmp_path):
 def test_builtin_algorithms_play_in_the_agents_place():
     names = [contender.name for contender in compared_builtins(RECLAIM, {"share": 0.5})]
     assert names == ["damon_reclaim", "prcl", "prcl_auto", "pdarc", "senpai"]
+
+
+@pytest.mark.parametrize("env_id", DAMON_ENVIRONMENTS)
+def test_every_environment_tells_what_its_entry_names(env_id):
+    known = DAMON_ENVIRONMENTS[env_id]
+    found = play(builtin_contender(known.builtins[0], env_id, SMALL), "bursts-2-1", (1,))
+    assert {*COMMON_METRICS, *known.metrics, "operations"} <= set(found)
+    with pytest.raises(UserError, match="policy 'nothing'"):
+        builtin_contender("nothing", env_id, SMALL)
 
 
 def test_deployment_counts_in_time():

@@ -1,0 +1,71 @@
+"""The environments of programs under DAMON, and what comparing policies on them takes: one entry each.
+
+All of them say `score` at the end of an episode, of which more is better. Baselines, closing tables, TensorBoard and
+deployment read here what the score means, what explains it, and against whom it is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kml_envs.damon.oracle import reclaim_bound
+from kml_envs.damon.programs import Machine
+from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
+from kml_envs.workloads.memory_workloads import MemoryWorkload
+
+RECLAIM = "kml/DamonReclaim-v0"
+
+Means = Mapping[str, float]
+"""Metrics by name, each in mean over workloads and episodes."""
+
+Bound = Callable[[MemoryWorkload, Machine, float, int], Mapping[str, float]]
+"""What the clairvoyant oracle reaches in an episode: of a workload, on a machine, for so many seconds, from a place in
+the pattern on (microseconds); `score` and what explains it."""
+
+
+@dataclass(frozen=True)
+class DamonEnvironment:
+    """What the score of one environment is, and with what it is compared.
+
+    Attributes:
+        score: Its formula, for titles.
+        metrics: What explains it: names of metrics that the environment tells beside `score`.
+        explain: The sentence that follows the table, from the metrics of the judged policy, those of the environment's
+            own built-in algorithm, and the name of the latter.
+        builtins: The built-in algorithms to compare with, each a value of the argument `builtin`.
+        suites: What the names of its suites of workloads begin with.
+        bound: The clairvoyant oracle; None: there is none.
+    """
+
+    score: str
+    metrics: tuple[str, ...]
+    explain: Callable[[Means, Means, str], str]
+    builtins: tuple[str, ...]
+    suites: str = "memory-real"
+    bound: Bound | None = None
+
+
+def _explain_reclaim(own: Means, builtin: Means, name: str) -> str:
+    saving, slowdown = 100 * own["memory_saving"], 100 * own["slowdown"]
+    return f"It saves {saving:.1f} % of the memory and loses {slowdown:.2f} % of the time."
+
+
+def _bound_reclaim(workload: MemoryWorkload, machine: Machine, duration_s: float, origin_us: int) -> Means:
+    bound = reclaim_bound(workload.table, machine.config, duration_s, origin_us=origin_us)
+    return {"score": bound.score, "memory_saving": bound.saving, "slowdown": bound.slowdown}
+
+
+DAMON_ENVIRONMENTS = {
+    RECLAIM: DamonEnvironment(
+        score="0.5 x memory saving - 0.5 x slowdown",
+        metrics=("memory_saving", "slowdown", "paged_out_mib", "major_faults"),
+        explain=_explain_reclaim,
+        builtins=RECLAIM_BUILTINS,
+        bound=_bound_reclaim,
+    ),
+}
+"""All of them by id."""
+
+COMMON_METRICS = ("score", "monitor_cpu_share")
+"""What every one of them tells, beside `operations`."""
