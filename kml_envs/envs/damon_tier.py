@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ class DamonTierSubsystem(TierPrograms):
 class TierArguments(DamonArguments):
     """The arguments of `DamonTierEnv`."""
 
+    workloads: str | Sequence[str] = "memory-train"
     builtin: str = BUILTINS[0]
     memory_share: float = 0.5
     slow_latency_ratio: float = 2.2
@@ -157,7 +159,7 @@ class DamonTierEnv(DamonEnv):
     ## Arguments
     | Argument | Default | Meaning |
     | --- | --- | --- |
-    | workloads | "memory-real-train" | a suite, a workload or several (see the memory workloads page) |
+    | workloads | "memory-train" | a suite, a workload or several (see the memory workloads page) |
     | builtin | "mem_tier" | built-in algorithm: mem_tier, hmsdk, fixed_thresholds or none |
     | interval_s | 2 | length of a control interval |
     | memory_share | 0.5 | memory of node 0 over the size of the program, 0.05 to 0.95 |
