@@ -10,7 +10,16 @@ import enum
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kml_envs.damon.config import Action, Context, GoalMetric, MonitoringAttributes, Scheme, WatermarkMetric
+from kml_envs.damon.config import (
+    Action,
+    Context,
+    GoalMetric,
+    GoalTuner,
+    MonitoringAttributes,
+    Quota,
+    Scheme,
+    WatermarkMetric,
+)
 from kml_envs.damon.versions import KernelVersion, missing_features
 from kml_envs.errors import UserError
 
@@ -174,13 +183,19 @@ def _ping_pong(schemes: Sequence[Scheme]) -> Iterator[Refusal]:
                 )
 
 
+def _is_unlimited(quota: Quota) -> bool:
+    """Whether a scheme may do everything at once: the temporal tuner sets no limit of its own below the goal."""
+    by_goals = bool(quota.goals) and quota.goal_tuner is not GoalTuner.TEMPORAL
+    return not (quota.ms or quota.bytes or by_goals)
+
+
 def _harm_of(scheme: Scheme, nodes: int) -> Iterator[tuple[Reason, str]]:
     marks = scheme.watermarks
-    if scheme.action is Action.PAGEOUT and not scheme.quotas.is_set:
+    if scheme.action is Action.PAGEOUT and _is_unlimited(scheme.quotas):
         yield Reason.PAGEOUT_WITHOUT_QUOTA, "needs a quota of time, bytes or goals"
     if scheme.action is Action.PAGEOUT and scheme.access_pattern.min_nr_accesses > 0:
         yield Reason.PAGEOUT_OF_ACCESSED, "min_nr_accesses must be 0"
-    if scheme.action in _MIGRATIONS and not scheme.quotas.is_set:
+    if scheme.action in _MIGRATIONS and _is_unlimited(scheme.quotas):
         yield Reason.MIGRATION_WITHOUT_QUOTA, "needs a quota of time, bytes or goals"
     if scheme.quotas.is_set and scheme.quotas.reset_interval_ms == 0:
         yield Reason.QUOTA_WITHOUT_WINDOW, "reset_interval_ms of a quota must not be 0"

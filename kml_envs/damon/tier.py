@@ -2,7 +2,7 @@
 
 Two schemes move memory between two nodes: one takes cold regions from the fast node 0 to the slow node 1, the other
 hot ones back. Filters look at each page once more, as in damo's mem_tier: only young pages are promoted, only others
-demoted.
+demoted. Demotion has a goal, too: its quota is 0 as long as enough of node 0 is free (the kernel's temporal tuner).
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from kml_envs.damon.config import (
     Context,
     Filter,
     FilterType,
+    GoalMetric,
+    GoalTuner,
     MonitoringAttributes,
     Operations,
     Quota,
+    QuotaGoal,
     Scheme,
     Weights,
 )
@@ -44,7 +47,7 @@ from kml_envs.damon.programs import (
 )
 from kml_envs.damon.schemes import copy_settings
 from kml_envs.damon.simulator import attributes_record, write_scheme
-from kml_envs.damon.state import allocate, regions, schemes
+from kml_envs.damon.state import GOALS, allocate, goals, regions, schemes
 from kml_envs.errors import unknown_name
 
 STATIC = "none"
@@ -52,13 +55,14 @@ STATIC = "none"
 BUILTINS = ("mem_tier", "hmsdk", "fixed_thresholds", STATIC)
 """Built-in algorithms: of `damon.policies`, damo's own first."""
 
-ACTION_NAMES = ("hot_accesses", "hot_age", "hot_quota", "cold_accesses", "cold_age", "cold_quota")
+ACTION_NAMES = ("hot_accesses", "hot_age", "hot_quota", "cold_accesses", "cold_age", "cold_quota", "free_goal")
 COLD, HOT = 0, 1
 """Places of the two schemes, in damo's order."""
 HOT_AGE_S, HOT_AGE_RANGE = 0.25, 4.0
 COLD_AGE_S, COLD_AGE_RANGE = 5.0, 5.0  # at the zero action, and powers of two by which the action moves it
 MOST_QUOTA, QUOTA_RANGE = 1 << 30, 6.0  # bytes per second, and powers of two from there down to the zero action
 LEAST_QUOTA_SHARE = 2.0 ** (-2.0 * QUOTA_RANGE)
+FREE_GOAL_BP, FREE_GOAL_RANGE = 200.0, 4.0  # of node 0, as the cold age
 APPLY_INTERVAL_US = 1_000_000
 WEIGHTS = Weights(0, 500, 500)
 
@@ -148,18 +152,19 @@ def recommended_context(action: FloatArray, attributes: MonitoringAttributes) ->
     """The settings that an action stands for: what the compiled `apply_parameters` writes.
 
     Args:
-        action: (6,) float64 in [-1, 1], in the order of ACTION_NAMES.
+        action: (7,) float64 in [-1, 1], in the order of ACTION_NAMES.
         attributes: Of the monitoring.
     """
     given = np.asarray(action, np.float64)
     numbers = [int(number) for number in _settings(given, attributes.max_nr_accesses, attributes.aggr_us)]
-    hot_accesses, hot_age, hot_quota, cold_accesses, cold_age, cold_quota = numbers
+    hot_accesses, hot_age, hot_quota, cold_accesses, cold_age, cold_quota, free_goal = numbers
+    goal = QuotaGoal(GoalMetric.NODE_MEM_FREE_BP, target_value=free_goal, nid=FAST_NODE)
     quota = Quota(reset_interval_ms=1000, weights=WEIGHTS)
     demote = Scheme(
         Action.MIGRATE_COLD,
         AccessPattern(max_nr_accesses=cold_accesses, min_age=cold_age),
         apply_interval_us=APPLY_INTERVAL_US,
-        quotas=replace(quota, bytes=cold_quota),
+        quotas=replace(quota, bytes=cold_quota, goals=(goal,), goal_tuner=GoalTuner.TEMPORAL),
         filters=(Filter(FilterType.YOUNG, matching=True, allow=False),),
         target_nid=SLOW_NODE,
     )
@@ -199,9 +204,9 @@ class TierPrograms(MonitoredPrograms):
         self._tracks = np.zeros(instances, TRACK)
         own = recommended_context(np.zeros(len(ACTION_NAMES)), attributes)
         shipped = builtin_context(builtin, attributes)
-        self._shipped, self._shipped_goals = _laid_out(shipped)[:2]
         # The filters are the same for all: a scheme that has none does not look at them.
-        self._recommended, _, self._filters = _laid_out(own)
+        self._recommended, self._recommended_goals, self._filters = _laid_out(own)
+        self._shipped, self._shipped_goals, _ = _laid_out(shipped)
         both = [attributes_record(given.monitoring_attrs) for given in (own, shipped)]
         self._attributes = np.stack(both if both[0] != both[1] else both[:1])  # one, where they never change
 
@@ -209,7 +214,6 @@ class TierPrograms(MonitoredPrograms):
         """Begin an episode in the rows, with a decision pending."""
         super().reset(rows, seeds)
         self._tracks[rows] = np.zeros((), TRACK)
-        self.state.goals[rows] = self._shipped_goals
         self.state.filters[rows] = self._filters
         # Feedback loops begin at their quota's limit. From a single byte, where the kernel's begin, they would need
         # minutes; a machine that has run for longer than the program has that behind it.
@@ -223,11 +227,11 @@ class TierPrograms(MonitoredPrograms):
         return features
 
     def builtin_decision(self) -> FloatArray:
-        """(N, 6) float64 NaN: the built-in algorithm at its shipped settings."""
+        """(N, 7) float64 NaN: the built-in algorithm at its shipped settings."""
         return np.full((self.instances, len(ACTION_NAMES)), np.nan)
 
     def settings(self, recommendation: FloatArray) -> IntArray:
-        """(N, 6) int64: samples, aggregations and bytes per second that recommendations (N, 6) stand for."""
+        """(N, 7) int64: samples, aggregations, bytes per second and 1/10,000 that recommendations (N, 7) stand for."""
         settings = np.zeros(recommendation.shape, np.int64)
         _settings_rows(recommendation, self.attributes.max_nr_accesses, self.attributes.aggr_us, settings)
         return settings
@@ -237,13 +241,15 @@ class TierPrograms(MonitoredPrograms):
         _wait_rows(self.state.monitors, until, rows)
 
     def execute(self, decision: FloatArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
-        """Run the rows' next intervals under the decisions (N, 6) (see BatchedSubsystem)."""
+        """Run the rows' next intervals under the decisions (N, 7) (see BatchedSubsystem)."""
         _execute_rows(
             self.state.monitors,
             self.memories.records,
             self._tracks,
             self._recommended,
+            self._recommended_goals,
             self._shipped,
+            self._shipped_goals,
             self._attributes,
             self.interval_us,
             self.interval_end,
@@ -285,7 +291,7 @@ def _laid_out(context: Context) -> tuple[NDArray[np.void], NDArray[np.void], NDA
 
 @compiled
 def _settings(parameters: Record, most_accesses: int, aggr_us: int) -> Record:
-    """What an action (6,) stands for, in the units of the kernel's files: samples, aggregations, bytes per second."""
+    """What an action (7,) stands for in the kernel's units: samples, aggregations, bytes per second, 1/10,000."""
     hot_age_s = HOT_AGE_S * (2.0 ** (HOT_AGE_RANGE * (1.0 + parameters[1])) - 1.0)
     cold_age_s = COLD_AGE_S * 2.0 ** (COLD_AGE_RANGE * parameters[4])
     return (
@@ -295,6 +301,7 @@ def _settings(parameters: Record, most_accesses: int, aggr_us: int) -> Record:
         np.int64((1.0 + parameters[3]) ** 2 / 8.0 * most_accesses),
         np.int64(math.ceil(cold_age_s * _SECOND_US / aggr_us)),
         _quota_bytes(parameters[5]),
+        np.int64(FREE_GOAL_BP * 2.0 ** (FREE_GOAL_RANGE * parameters[6])),
     )
 
 
@@ -308,25 +315,39 @@ def _settings_rows(parameters: Record, most_accesses: int, aggr_us: int, setting
     for i in range(parameters.shape[0]):
         found = _settings(parameters[i], most_accesses, aggr_us)
         settings[i, 0], settings[i, 1], settings[i, 2] = found[0], found[1], found[2]
-        settings[i, 3], settings[i, 4], settings[i, 5] = found[3], found[4], found[5]
+        settings[i, 3], settings[i, 4], settings[i, 5], settings[i, 6] = found[3], found[4], found[5], found[6]
 
 
 @compiled
-def apply_parameters(monitor: Record, recommended: Record, parameters: Record) -> None:
+def apply_parameters(monitor: Record, recommended: Record, recommended_goals: Record, parameters: Record) -> None:
     """Take over the agent's settings of the schemes.
 
     Args:
         monitor: The MONITOR record.
         recommended: (2,) SCHEME, all other settings of the two.
-        parameters: (6,) float64 in [-1, 1], in the order of ACTION_NAMES.
+        recommended_goals: (2 * GOALS,) GOAL, likewise.
+        parameters: (7,) float64 in [-1, 1], in the order of ACTION_NAMES.
     """
+    _copy_schemes(monitor, recommended, recommended_goals)
     cold, hot = schemes(monitor)[COLD], schemes(monitor)[HOT]
-    copy_settings(cold, recommended[COLD])
-    copy_settings(hot, recommended[HOT])
     attributes = monitor.attributes
     found = _settings(parameters, most_accesses_of(attributes), attributes.aggr_us)
     hot.min_nr_accesses, hot.min_age, hot.quota_bytes = found[0], found[1], found[2]
     cold.max_nr_accesses, cold.min_age, cold.quota_bytes = found[3], found[4], found[5]
+    goals(monitor)[COLD * GOALS].target_value = found[6]
+
+
+@compiled
+def _copy_schemes(monitor: Record, settings: Record, wanted: Record) -> None:
+    for number in range(2):
+        copy_settings(schemes(monitor)[number], settings[number])
+        for place in range(number * GOALS, number * GOALS + settings[number].goal_count):
+            goal = goals(monitor)[place]
+            goal.metric, goal.target_value, goal.nid = (
+                wanted[place].metric,
+                wanted[place].target_value,
+                wanted[place].nid,
+            )
 
 
 @compiled
@@ -374,7 +395,9 @@ def _execute_rows(
     memories: Record,
     tracks: Record,
     recommended: Record,
+    recommended_goals: Record,
     shipped: Record,
+    shipped_goals: Record,
     attributes: Record,
     interval_us: int,
     interval_end: Record,
@@ -398,7 +421,13 @@ def _execute_rows(
                 if not decided and ask[i]:
                     break
                 by_agent = decided and not np.isnan(decision[i, 0])
-                _begin_interval(monitor, track, decision[i], recommended, shipped, attributes, by_agent)
+                _take_over_attributes(monitor, track, attributes, by_agent)
+                if by_agent:
+                    apply_parameters(monitor, recommended, recommended_goals, decision[i])
+                else:
+                    _copy_schemes(monitor, shipped, shipped_goals)
+                for k in range(len(ACTION_NAMES)):
+                    track.in_force[k] = decision[i, k] if by_agent else 0.0
                 interval_end[i] = monitor.memory_time_us + interval_us
                 operations[i] += 1
             decided = False
@@ -411,30 +440,17 @@ def _execute_rows(
 
 
 @compiled
-def _begin_interval(
-    monitor: Record,
-    track: Record,
-    parameters: Record,
-    recommended: Record,
-    shipped: Record,
-    attributes: Record,
-    by_agent: bool,
-) -> None:
-    """Put the agent's or the built-in algorithm's settings in force."""
+def _take_over_attributes(monitor: Record, track: Record, attributes: Record, by_agent: bool) -> None:
+    """Put the attributes of the agent's or of the built-in algorithm's monitoring in force, where they differ.
+
+    Intervals that the kernel tunes stay as it has tuned them until the agent takes over.
+    """
     whose = 0 if by_agent else 1
     if track.shipped_attributes != whose:
-        # Intervals that the kernel tunes stay as it has tuned them until the agent takes over.
         track.shipped_attributes = whose
         if attributes.size > 1:
             monitor.time_us = max(monitor.time_us, monitor.memory_time_us)
             change_attributes(monitor, attributes[whose])
-    if by_agent:
-        apply_parameters(monitor, recommended, parameters)
-    else:
-        copy_settings(schemes(monitor)[COLD], shipped[COLD])
-        copy_settings(schemes(monitor)[HOT], shipped[HOT])
-    for k in range(len(ACTION_NAMES)):
-        track.in_force[k] = parameters[k] if by_agent else 0.0
 
 
 @compiled

@@ -33,9 +33,8 @@ class DamonTierSubsystem(TierPrograms):
 
     def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
         """(N,) int8: what `damon.checks.harmful_settings` finds in the schemes that are recommended."""
-        hot_accesses, _, hot_quota, cold_accesses, _, cold_quota = self.settings(
-            np.asarray(recommendation, np.float64)
-        ).T
+        settings = self.settings(np.asarray(recommendation, np.float64))
+        hot_accesses, _, hot_quota, cold_accesses, _, cold_quota, _ = settings.T
         verdict = np.zeros(self.instances, np.int8)
         verdict = reject(verdict, np.minimum(hot_quota, cold_quota) == 0, Verdict.MIGRATION_WITHOUT_QUOTA)
         return reject(verdict, hot_accesses <= cold_accesses, Verdict.MIGRATION_THRESHOLDS_CROSSED)
@@ -102,7 +101,7 @@ class DamonTierEnv(DamonEnv):
     memory model and of the memory workloads.
 
     ## Action Space
-    `Box(-1, 1, (6,), float32)`, the settings of a `migrate_hot` scheme towards node 0 and a `migrate_cold` scheme
+    `Box(-1, 1, (7,), float32)`, the settings of a `migrate_hot` scheme towards node 0 and a `migrate_cold` scheme
     towards node 1, each applied once a second.
     | Number | Setting |
     | --- | --- |
@@ -112,6 +111,7 @@ class DamonTierEnv(DamonEnv):
     | 3 `cold_accesses` | share of the samples that finds cold memory accessed, at most `(1 + a3)² / 8` |
     | 4 `cold_age` | for at least `5 · 2^(5 a4)` seconds |
     | 5 `cold_quota` | as the hot one |
+    | 6 `free_goal` | share of node 0 from which on nothing is demoted because it is free, `0.02 · 2^(4 a6)` |
 
     Shares become whole samples, cut off. Under a quota, what is accessed more and for longer comes first in the one
     scheme and last in the other. Each page is looked at once more: only young ones are promoted, only others demoted.
@@ -120,7 +120,7 @@ class DamonTierEnv(DamonEnv):
     that it would go back and forth (`MIGRATION_THRESHOLDS_CROSSED`: the hot one not above the cold one, in samples).
 
     ## Observation Space
-    `Box(0, 1, (40,), float32)`, what the kernel side knows without seeing single accesses.
+    `Box(0, 1, (41,), float32)`, what the kernel side knows without seeing single accesses.
     | Features | Meaning |
     | --- | --- |
     | 0 | size of the program, `log2(bytes / 64 MiB) / 14` |
@@ -135,7 +135,7 @@ class DamonTierEnv(DamonEnv):
     | 16-19 | square roots of its shares on node 0 that up to 5, 20, 50 and 100 % of the samples found accessed |
     | 20-24 | the same of what was not accessed, by idle time: below 1 s, 4 s, 16 s, 64 s, and longer |
     | 25-33 | the same nine of node 1 |
-    | 34-39 | the settings in force, each moved to 0..1; 0.5 under the built-in algorithm |
+    | 34-40 | the settings in force, each moved to 0..1; 0.5 under the built-in algorithm |
 
     ## Rewards
     Cost saved against the built-in algorithm in the same interval, in tenths of an interval. The cost is the time

@@ -16,7 +16,7 @@ from kml_envs.errors import UserError
 
 SMALL = {"episode_s": 20.0, "warm_s": 2.0, "max_nr_regions": 100}
 IDLE = (1.0, 1.0, 0.0, 0.5, 1.0, 0.0)
-BRISK = (-0.5, -0.5, 0.5, -1.0, 0.0, 0.5)
+BRISK = (-0.5, -0.5, 0.5, -1.0, 0.0, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,14 @@ def test_kernel_refuses(context, reason):
         (scheme(Action.MIGRATE_COLD), Reason.UNKNOWN_NODE),
         (scheme(Action.MIGRATE_HOT, dests=(Destination(0, 1), Destination(7, 1))), Reason.UNKNOWN_NODE),
         (scheme(Action.MIGRATE_COLD, target_nid=1, quotas=Quota()), Reason.MIGRATION_WITHOUT_QUOTA),
+        (
+            scheme(
+                Action.MIGRATE_COLD,
+                target_nid=1,
+                quotas=Quota(goals=(QuotaGoal(),), reset_interval_ms=1, goal_tuner=GoalTuner.TEMPORAL),
+            ),
+            Reason.MIGRATION_WITHOUT_QUOTA,
+        ),
         (tiering(hot=1, cold=1), Reason.MIGRATION_THRESHOLDS_CROSSED),
         (
             scheme(quotas=Quota(reset_interval_ms=1, goals=(QuotaGoal(GoalMetric.NODE_MEM_FREE_BP, 50, nid=3),))),

@@ -8,16 +8,18 @@ from hypothesis import strategies as st
 
 import kml_envs  # noqa: F401 - registers the environments
 from kml_envs.damon.checks import Reason, harmful_settings
-from kml_envs.damon.config import Action, MonitoringAttributes
+from kml_envs.damon.config import Action, GoalMetric, MonitoringAttributes
 from kml_envs.damon.oracle import placement_bound
 from kml_envs.damon.tier import ACTION_NAMES, BUILTINS, FEATURE_NAMES, recommended_context
 from kml_envs.errors import UserError
 from kml_envs.proxy import Verdict
 
 NUMBERS = st.floats(-1.0, 1.0, width=32)
-BRISK = np.array([-0.5, -0.5, 0.5, -1.0, 0.0, 0.5], np.float32)  # 1 sample for 0.75 s; idle for 5 s; 128 MiB a second
-SLOW_QUOTA = np.array([-0.5, -0.5, -0.2, -1.0, 0.0, -0.2], np.float32)
-AVERSE = np.array([1.0, 1.0, 0.5, -1.0, 1.0, 0.5], np.float32)  # nothing is ever that hot or that cold
+BRISK = np.array(
+    [-0.5, -0.5, 0.5, -1.0, 0.0, 0.5, 1.0], np.float32
+)  # 1 sample for 0.75 s; idle for 5 s; 128 MiB a second
+SLOW_QUOTA = np.array([-0.5, -0.5, -0.2, -1.0, 0.0, -0.2, 1.0], np.float32)
+AVERSE = np.array([1.0, 1.0, 0.5, -1.0, 1.0, 0.5, 1.0], np.float32)  # nothing is ever that hot or that cold
 ATTRIBUTES = MonitoringAttributes(20_000, 400_000)
 
 
@@ -41,7 +43,7 @@ def subsystem():
     return env.proxy.subsystem
 
 
-@given(action=st.lists(st.one_of(NUMBERS, st.sampled_from([-1.0, 1.0])), min_size=6, max_size=6))
+@given(action=st.lists(st.one_of(NUMBERS, st.sampled_from([-1.0, 1.0])), min_size=7, max_size=7))
 @settings(deadline=None)
 def test_what_is_refused_is_what_the_checks_find_harmful(subsystem, action):
     reasons = {
@@ -54,7 +56,7 @@ def test_what_is_refused_is_what_the_checks_find_harmful(subsystem, action):
 
 
 def test_numbers_stand_for_the_documented_settings():
-    demote, promote = recommended_context(np.zeros(6), ATTRIBUTES).schemes
+    demote, promote = recommended_context(np.zeros(7), ATTRIBUTES).schemes
     assert (demote.action, promote.action) == (Action.MIGRATE_COLD, Action.MIGRATE_HOT)
     assert (demote.target_nid, promote.target_nid) == (1, 0)
     assert promote.access_pattern.min_nr_accesses == 5  # of 20 samples
@@ -62,7 +64,10 @@ def test_numbers_stand_for_the_documented_settings():
     assert demote.access_pattern.max_nr_accesses == 2
     assert demote.access_pattern.min_age == 13  # 5 s, rounded up
     assert promote.quotas.bytes == demote.quotas.bytes == (1 << 24) - (1 << 18)
-    demote, promote = recommended_context(np.ones(6), ATTRIBUTES).schemes
+    assert [(goal.target_metric, goal.target_value, goal.nid) for goal in demote.quotas.goals] == [
+        (GoalMetric.NODE_MEM_FREE_BP, 200, 0)
+    ]
+    demote, promote = recommended_context(np.ones(7), ATTRIBUTES).schemes
     assert (promote.access_pattern.min_nr_accesses, demote.access_pattern.max_nr_accesses) == (20, 10)
     assert promote.quotas.bytes == (1 << 30) - (1 << 18)
 
@@ -70,10 +75,10 @@ def test_numbers_stand_for_the_documented_settings():
 @pytest.mark.parametrize(
     ("action", "verdict"),
     [
-        ([0.0, 0.0, -1.0, -1.0, 0.0, 0.0], Verdict.MIGRATION_WITHOUT_QUOTA),
-        ([0.0, 0.0, 0.0, -1.0, 0.0, -1.0], Verdict.MIGRATION_WITHOUT_QUOTA),
-        ([-0.9, 0.0, 0.0, -1.0, 0.0, 0.0], Verdict.MIGRATION_THRESHOLDS_CROSSED),
-        ([0.0, 0.0, 0.0, 0.6, 0.0, 0.0], Verdict.MIGRATION_THRESHOLDS_CROSSED),
+        ([0.0, 0.0, -1.0, -1.0, 0.0, 0.0, 0.0], Verdict.MIGRATION_WITHOUT_QUOTA),
+        ([0.0, 0.0, 0.0, -1.0, 0.0, -1.0, 0.0], Verdict.MIGRATION_WITHOUT_QUOTA),
+        ([-0.9, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0], Verdict.MIGRATION_THRESHOLDS_CROSSED),
+        ([0.0, 0.0, 0.0, 0.6, 0.0, 0.0, 0.0], Verdict.MIGRATION_THRESHOLDS_CROSSED),
     ],
 )
 def test_refused_settings_leave_the_builtin_algorithm_in_force(action, verdict):
@@ -100,6 +105,17 @@ def test_settings_reach_the_memory():
         assert brisk[way] > slow[way]
     assert brisk["score"] == -brisk["slowdown"]
     assert brisk["migrated_mib"] == brisk["promoted_mib"] + brisk["demoted_mib"]
+
+
+def test_nothing_is_demoted_while_enough_is_free():
+    env = make()
+    play(env, np.append(BRISK[:6], np.float32(-0.2)))
+    record = env.proxy.subsystem.memories.records[0]
+    target = recommended_context(np.append(BRISK[:6], -0.2), ATTRIBUTES).schemes[0].quotas.goals[0].target_value
+    assert target == 114
+    # At most one window's quota more than the goal asks for was demoted than promoted.
+    assert record["demoted"] - record["promoted"] <= record["fast_pages"] * target / 1e4 + (128 << 20) / 4096
+    assert record["demoted"] > record["promoted"]
 
 
 def test_no_policy_beats_the_placement_oracle():
@@ -132,7 +148,7 @@ def test_the_kernel_tunes_intervals_only_under_algorithms_that_ask_for_it():
     assert tuned.proxy.subsystem.elapsed_us()[0] == 40e6
     agents = make(builtin="mem_tier")
     observations, _ = agents.reset(seed=1)
-    agents.step(np.full(6, np.nan, np.float32))
+    agents.step(np.full(7, np.nan, np.float32))
     assert agents.proxy.subsystem.state.monitors["attributes"]["access_bp"][0] == 400
     agents.step(BRISK)
     attributes = agents.proxy.subsystem.state.monitors["attributes"]
