@@ -342,12 +342,8 @@ def _copy_schemes(monitor: Record, settings: Record, wanted: Record) -> None:
     for number in range(2):
         copy_settings(schemes(monitor)[number], settings[number])
         for place in range(number * GOALS, number * GOALS + settings[number].goal_count):
-            goal = goals(monitor)[place]
-            goal.metric, goal.target_value, goal.nid = (
-                wanted[place].metric,
-                wanted[place].target_value,
-                wanted[place].nid,
-            )
+            goal, other = goals(monitor)[place], wanted[place]
+            goal.metric, goal.target_value, goal.nid = other.metric, other.target_value, other.nid
 
 
 @compiled

@@ -15,9 +15,7 @@ from kml_envs.errors import UserError
 from kml_envs.proxy import Verdict
 
 NUMBERS = st.floats(-1.0, 1.0, width=32)
-BRISK = np.array(
-    [-0.5, -0.5, 0.5, -1.0, 0.0, 0.5, 1.0], np.float32
-)  # 1 sample for 0.75 s; idle for 5 s; 128 MiB a second
+BRISK = np.array([-0.5, -0.5, 0.5, -1.0, 0.0, 0.5, 1.0], np.float32)  # a sample for 0.75 s, idle for 5 s, 128 MiB/s
 SLOW_QUOTA = np.array([-0.5, -0.5, -0.2, -1.0, 0.0, -0.2, 1.0], np.float32)
 AVERSE = np.array([1.0, 1.0, 0.5, -1.0, 1.0, 0.5, 1.0], np.float32)  # nothing is ever that hot or that cold
 ATTRIBUTES = MonitoringAttributes(20_000, 400_000)
