@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from kml_envs.damon.monitor_tuning import BUILTINS as MONITOR_BUILTINS
+from kml_envs.damon.monitor_tuning import CPU_PRICE
 from kml_envs.damon.oracle import placement_bound, reclaim_bound
 from kml_envs.damon.programs import Machine
 from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
 from kml_envs.damon.tier import BUILTINS as TIER_BUILTINS
 from kml_envs.workloads.memory_workloads import MemoryWorkload
 
-RECLAIM = "kml/DamonReclaim-v0"
-TIER = "kml/DamonTier-v0"
+MONITOR, RECLAIM, TIER = "kml/DamonMonitor-v0", "kml/DamonReclaim-v0", "kml/DamonTier-v0"
 
 CLAIRVOYANT = "clairvoyant"
 """The oracle that knows the future, in tables."""
@@ -35,7 +36,7 @@ class DamonEnvironment:
 
     Attributes:
         score: Its formula, for titles.
-        metrics: What explains it: names of metrics that the environment tells beside `score`.
+        metrics: What explains it: names of metrics that the environment tells beside those of `COMMON_METRICS`.
         explain: The sentence that follows the table, from the metrics of the judged policy, those of the environment's
             own built-in algorithm, and the name of the latter.
         builtins: The built-in algorithms to compare with, each a value of the argument `builtin`.
@@ -49,6 +50,18 @@ class DamonEnvironment:
     builtins: tuple[str, ...]
     suites: str = "memory-real"
     bound: Bound | None = None
+
+
+def _explain_monitor(own: Means, builtin: Means, name: str) -> str:
+    error, share = own["access_error"], own["monitor_cpu_share"]
+    other_error, other_share = builtin["access_error"], builtin["monitor_cpu_share"]
+    change = 100 * (error / other_error - 1.0)
+    compared = f"{abs(change):.1f} % {'lower' if change < 0 else 'higher'}"
+    return (
+        f"The error of its access picture is {compared} than under {name} "
+        f"({error:.3f} against {other_error:.3f}), at {share / other_share:.2f} times the overhead "
+        f"({100 * share:.3f} against {100 * other_share:.3f} % of a processor)."
+    )
 
 
 def _explain_reclaim(own: Means, builtin: Means, name: str) -> str:
@@ -84,6 +97,13 @@ def _bound_tier(workload: MemoryWorkload, machine: Machine, duration_s: float, o
 
 
 DAMON_ENVIRONMENTS = {
+    MONITOR: DamonEnvironment(
+        score=f"minus (access error + {CPU_PRICE:g} x monitor's share of a processor)",
+        metrics=("access_error", "pictures", "sample_ms"),
+        explain=_explain_monitor,
+        builtins=MONITOR_BUILTINS,
+        suites="memory",
+    ),
     RECLAIM: DamonEnvironment(
         score="0.5 x memory saving - 0.5 x slowdown",
         metrics=("memory_saving", "slowdown", "paged_out_mib", "major_faults"),

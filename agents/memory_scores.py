@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.damon_environments import CLAIRVOYANT, DAMON_ENVIRONMENTS, Bound, DamonEnvironment
+from agents.damon_environments import CLAIRVOYANT, COMMON_METRICS, DAMON_ENVIRONMENTS, Bound, DamonEnvironment
 from agents.playing import episode_seeds, make_environment
 from agents.results import Comparison, Evaluation
 from agents.statistics import FloatArray, bootstrap_interval
@@ -75,7 +75,8 @@ def describe_scores(comparison: Comparison) -> str:
 
 def _explaining(comparison: Comparison, environment: DamonEnvironment, policy: str) -> dict[str, float]:
     """The metrics that explain a policy's score, in mean over workloads and episodes."""
-    return {name: float(comparison.results.of(policy, name).mean()) for name in environment.metrics}
+    names = (*COMMON_METRICS, *environment.metrics)
+    return {name: float(comparison.results.of(policy, name).mean()) for name in names}
 
 
 def _verdict(comparison: Comparison, means: FloatArray) -> str:

@@ -16,6 +16,10 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
     "LfsVictim-v0": ("kml_envs.envs.lfs_victim:LfsVictimEnv", "kml_envs.envs.lfs_victim:LfsVictimVectorEnv"),
     "LfsTune-v0": ("kml_envs.envs.lfs_tune:LfsTuneEnv", "kml_envs.envs.lfs_tune:LfsTuneVectorEnv"),
     "LfsPacing-v0": ("kml_envs.envs.lfs_pacing:LfsPacingEnv", "kml_envs.envs.lfs_pacing:LfsPacingVectorEnv"),
+    "DamonMonitor-v0": (
+        "kml_envs.envs.damon_monitor:DamonMonitorEnv",
+        "kml_envs.envs.damon_monitor:DamonMonitorVectorEnv",
+    ),
     "DamonReclaim-v0": (
         "kml_envs.envs.damon_reclaim:DamonReclaimEnv",
         "kml_envs.envs.damon_reclaim:DamonReclaimVectorEnv",

@@ -23,8 +23,11 @@ from kml_envs.damon.config import (
 from kml_envs.damon.versions import KernelVersion, missing_features
 from kml_envs.errors import UserError
 
-_FEWEST_SAMPLES = 5
+FEWEST_SAMPLES = 5
 """Fewer samples than this in an aggregation tell hot from warm memory no more."""
+
+LEAST_MIN_NR_REGIONS = 3
+"""The kernel wants a lower limit of at least so many regions."""
 
 _MIGRATIONS = (Action.MIGRATE_HOT, Action.MIGRATE_COLD)
 _NODE_METRICS = (
@@ -110,8 +113,11 @@ def kernel_refusals(context: Context, version: KernelVersion = KernelVersion.LAT
 def attribute_refusals(attributes: MonitoringAttributes) -> Iterator[Refusal]:
     """What a kernel refuses of monitoring attributes (damon_set_attrs)."""
     goal = attributes.intervals_goal
-    if attributes.min_nr_regions < 3:
-        yield Refusal(Reason.TOO_FEW_REGIONS, f"min_nr_regions {attributes.min_nr_regions}: must be at least 3")
+    if attributes.min_nr_regions < LEAST_MIN_NR_REGIONS:
+        yield Refusal(
+            Reason.TOO_FEW_REGIONS,
+            f"min_nr_regions {attributes.min_nr_regions}: must be at least {LEAST_MIN_NR_REGIONS}",
+        )
     if attributes.min_nr_regions > attributes.max_nr_regions:
         yield Refusal(
             Reason.REGION_LIMITS_CROSSED,
@@ -151,11 +157,11 @@ def harmful_settings(context: Context, nodes: int) -> list[Refusal]:
     """
     attributes = context.monitoring_attrs
     found = []
-    if attributes.max_nr_accesses < _FEWEST_SAMPLES:
+    if attributes.max_nr_accesses < FEWEST_SAMPLES:
         found.append(
             Refusal(
                 Reason.TOO_FEW_SAMPLES,
-                f"aggr_us {attributes.aggr_us}: must be at least {_FEWEST_SAMPLES} times sample_us "
+                f"aggr_us {attributes.aggr_us}: must be at least {FEWEST_SAMPLES} times sample_us "
                 f"{attributes.sample_us}",
             )
         )

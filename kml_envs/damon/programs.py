@@ -105,6 +105,7 @@ class WarmPrograms:
         machine: The machine.
         workloads: The workloads that episodes are drawn from.
         only: Index of the one workload that episodes are drawn from for now; None: all of them.
+        max_nr_regions: Regions that a monitor has room for.
     """
 
     def __init__(
@@ -133,12 +134,12 @@ class WarmPrograms:
         self.warm_us, self._episode_us = round(warm_s * SECOND_US), round(episode_s * SECOND_US)
         self.most_extents = max(extent_edges(workload.table).size - 1 for workload in workloads)
         self._context = context
-        self._max_nr_regions = max(max_nr_regions, context.monitoring_attrs.max_nr_regions)
+        self.max_nr_regions = max(max_nr_regions, context.monitoring_attrs.max_nr_regions)
         self._kept: dict[tuple[int, int], tuple[DamonState, MemoryState]] = {}
 
     def allocate(self, instances: int) -> tuple[DamonState, MemoryState]:
         """Room for N programs, each with a memory of its own."""
-        state = allocate(instances, self._max_nr_regions, max(1, len(self._context.schemes)))
+        state = allocate(instances, self.max_nr_regions, max(1, len(self._context.schemes)))
         memories = MemoryState(np.zeros(instances, MEMORY), np.zeros((instances, self.most_extents), EXTENT))
         for row in range(instances):
             memories.records["extents"][row] = memories.extents[row].ctypes.data
@@ -178,7 +179,7 @@ class WarmPrograms:
     def _warm(self, workload: int, place: int) -> tuple[DamonState, MemoryState]:
         if (workload, place) not in self._kept:
             one = self.workloads[workload]
-            state = allocate(1, self._max_nr_regions, max(1, len(self._context.schemes)))
+            state = allocate(1, self.max_nr_regions, max(1, len(self._context.schemes)))
             memory = allocate_memories(self.machine.config_for(one), [one.table], [True], [0])
             set_accesses(state, 0, one.table, self.origin_us(workload, place) - self.warm_us)
             turn_on(state, 0, self._context, seed=place)
@@ -201,11 +202,13 @@ class MonitoredPrograms:
         headline: Metrics that a picture's caption tells.
         resident_title: What the third map of a picture shows.
         used_title: What its first curve shows.
+        slowdown_title: What its second curve shows.
     """
 
     headline: tuple[str, ...] = ("slowdown",)
     resident_title = "in memory"
     used_title = "memory in use"
+    slowdown_title = "time lost"
 
     def __init__(self, warm: WarmPrograms, instances: int, interval_us: int) -> None:
         """Allocate the programs; `reset` begins their episodes."""
@@ -368,17 +371,26 @@ def draw_column(
         maps[TOUCHED, column, k] = touch_probability(monitor.access, start, end, float(monitor.attributes.sample_us))
     found = regions(monitor)
     for index in range(monitor.region_count):
-        _spread(maps[FOUND], column, size, found[index].start, found[index].end, found[index].last_nr_accesses / most)
+        spread(maps[FOUND], column, size, found[index].start, found[index].end, found[index].last_nr_accesses / most)
     extents = extents_of(memory)
     for index in range(memory.extent_count):
         extent = extents[index]
         share = (extent.fast + (0.0 if fast_only else extent.slow)) / max(extent.pages, 1.0)
-        _spread(maps[RESIDENT], column, size, extent.start, extent.end, share)
+        spread(maps[RESIDENT], column, size, extent.start, extent.end, share)
 
 
 @compiled
-def _spread(picture: Record, column: int, size: int, start: int, end: int, value: float) -> None:
-    """Add a range's value to the parts of the address space that it lies in, by its share of each."""
+def spread(picture: Record, column: int, size: int, start: int, end: int, value: float) -> None:
+    """Add a range's value to the parts of the address space that it lies in, by its share of each.
+
+    Args:
+        picture: (HISTORY, BINS) float32.
+        column: Which interval of it.
+        size: Bytes of the memory.
+        start: First byte of the range.
+        end: Byte behind it.
+        value: Of the range.
+    """
     k = start * BINS // size
     while k < BINS and size * k // BINS < end:
         low, high = size * k // BINS, size * (k + 1) // BINS

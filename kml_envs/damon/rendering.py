@@ -16,7 +16,6 @@ CELL_WIDTH, CELL_HEIGHT = 4, 3  # pixels of a part of the address space in an in
 CURVE_HEIGHT = 60
 _CONTRAST = 0.3  # exponent: a page in a thousand that is touched in a sample shall be seen
 _TITLES = ("true accesses (address upwards, time to the right)", "accesses that the monitor found")
-_LOST = "time lost"
 _COLOURS = ((90, 130, 220), (230, 60, 30))
 _SYMBOLS = " .:-=+*#%@"
 
@@ -30,7 +29,7 @@ def draw_program(subsystem: MonitoredPrograms, row: int) -> NDArray[np.uint8]:
 
     Returns:
         (height, width, 3) uint8: three maps of the address space over time from dark (nothing) to yellow (all), and
-        curves of the subsystem's `used_title` and of the time lost.
+        curves of the subsystem's `used_title` and `slowdown_title`.
     """
     maps, curves = _in_order(subsystem, row)
     width = maps.shape[1] * CELL_WIDTH
@@ -38,7 +37,8 @@ def draw_program(subsystem: MonitoredPrograms, row: int) -> NDArray[np.uint8]:
     for title, shares in zip((*_TITLES, subsystem.resident_title), maps, strict=True):
         cells = shaded(shares.T[::-1] ** _CONTRAST).astype(np.uint8)
         parts += [draw_text(title, width), cells.repeat(CELL_HEIGHT, axis=0).repeat(CELL_WIDTH, axis=1)]
-    for title, values, colour in zip((subsystem.used_title, _LOST), curves, _COLOURS, strict=True):
+    titles = (subsystem.used_title, subsystem.slowdown_title)
+    for title, values, colour in zip(titles, curves, _COLOURS, strict=True):
         parts.append(_draw_curve(f"{title}, up to", values, colour, width))
     return np.concatenate(parts)
 
@@ -59,7 +59,7 @@ def describe_program(subsystem: MonitoredPrograms, row: int) -> str:
         places = np.minimum((shares[-1] ** _CONTRAST * len(_SYMBOLS)).astype(np.int64), len(_SYMBOLS) - 1)
         lines.append(f"{title:>9} |{''.join(_SYMBOLS[place] for place in places)}|")
     lines.append(
-        f"{subsystem.used_title} {curves[0, -1]:.3f}  {_LOST} {curves[1, -1]:.4f}  "
+        f"{subsystem.used_title} {curves[0, -1]:.3f}  {subsystem.slowdown_title} {curves[1, -1]:.4f}  "
         f"regions {subsystem.metrics()['regions'][row]}  {_headline(subsystem, row, '  ')}"
     )
     return "\n".join(lines)

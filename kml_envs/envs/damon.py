@@ -23,17 +23,14 @@ _SHORTEST_WINDOW_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DamonArguments:
-    """The arguments that environments of DAMON share, described in the environments' own documentation.
+class ProgramArguments:
+    """The arguments that all environments of DAMON share, described in the environments' own documentation.
 
     Lengths count in seconds of the simulated program. An environment adds its own arguments in a subclass and says in
     `setup` what they mean; all of them can be written as JSON.
     """
 
     workloads: str | Sequence[str] = "memory-real-train"
-    memory_share: float = 1.5
-    sample_us: int = 5_000
-    aggr_us: int = 100_000
     max_nr_regions: int = 1000
     mode: str = "recommendation"
     efficiency: str = "shadow"
@@ -54,27 +51,19 @@ class DamonArguments:
         """
         raise NotImplementedError
 
-    def attributes(self) -> MonitoringAttributes:
-        """How accesses are monitored.
+    def machine(self) -> Machine:
+        """The machine that the program runs on; as large as it wants to be, unless a subclass says more of it."""
+        return Machine(MemoryConfig(), 1.5)
+
+    def region_room(self) -> int:
+        """Regions that there is room for.
 
         Raises:
-            UserError: An aggregation holds less than one sample, or there are too few regions.
+            UserError: There are too few or too many.
         """
-        if not 1 <= self.sample_us <= self.aggr_us:
-            raise UserError(f"sample_us {self.sample_us}: must lie in 1..{self.aggr_us}, which is aggr_us")
         if not 10 <= self.max_nr_regions <= 10_000:
             raise UserError(f"max_nr_regions {self.max_nr_regions}: must lie in 10..10000")
-        return MonitoringAttributes(self.sample_us, self.aggr_us, max_nr_regions=self.max_nr_regions)
-
-    def machine(self) -> Machine:
-        """The machine.
-
-        Raises:
-            UserError: An argument is out of range.
-        """
-        if not 0.25 <= self.memory_share <= 16:
-            raise UserError(f"memory_share {self.memory_share}: must lie in 0.25..16")
-        return Machine(MemoryConfig(), self.memory_share)
+        return self.max_nr_regions
 
     def warm(self, context: Context, max_nr_regions: int = 0) -> WarmPrograms:
         """Make the place where episodes begin.
@@ -98,15 +87,18 @@ class DamonArguments:
             max_nr_regions=max_nr_regions,
         )
 
-    def interval_us(self) -> int:
+    def interval_us(self, shortest_us: int) -> int:
         """Length of a control interval.
 
+        Args:
+            shortest_us: One aggregation, which it must hold.
+
         Raises:
-            UserError: It is shorter than an aggregation.
+            UserError: It is shorter.
         """
         interval_us = round(self.interval_s * 1e6)
-        if interval_us < self.aggr_us:
-            raise UserError(f"interval_s {self.interval_s}: must hold at least one aggregation of {self.aggr_us} us")
+        if interval_us < shortest_us:
+            raise UserError(f"interval_s {self.interval_s}: must hold at least one aggregation of {shortest_us} us")
         return interval_us
 
     def options(self) -> ProxyOptions:
@@ -129,6 +121,35 @@ class DamonArguments:
             latency=round(self.latency_us / 1000),
             deadline=None if self.deadline_us is None else round(self.deadline_us / 1000),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamonArguments(ProgramArguments):
+    """Beside them, those of environments whose schemes act on memory: its machine, and how it is monitored."""
+
+    memory_share: float = 1.5
+    sample_us: int = 5_000
+    aggr_us: int = 100_000
+
+    def attributes(self) -> MonitoringAttributes:
+        """How accesses are monitored.
+
+        Raises:
+            UserError: An aggregation holds less than one sample, or there are too few regions.
+        """
+        if not 1 <= self.sample_us <= self.aggr_us:
+            raise UserError(f"sample_us {self.sample_us}: must lie in 1..{self.aggr_us}, which is aggr_us")
+        return MonitoringAttributes(self.sample_us, self.aggr_us, max_nr_regions=self.region_room())
+
+    def machine(self) -> Machine:
+        """The machine.
+
+        Raises:
+            UserError: An argument is out of range.
+        """
+        if not 0.25 <= self.memory_share <= 16:
+            raise UserError(f"memory_share {self.memory_share}: must lie in 0.25..16")
+        return Machine(MemoryConfig(), self.memory_share)
 
 
 class DamonRendering(Rendering):
@@ -157,7 +178,7 @@ class DamonEnv(DamonRendering, ProxyEnv):
         arguments: What an environment accepts beside its render mode.
     """
 
-    arguments: ClassVar[type[DamonArguments]]
+    arguments: ClassVar[type[ProgramArguments]]
 
     def __init__(self, *, render_mode: str | None = None, info_decisions: bool = False, **arguments: Any) -> None:
         """Set the program up; arguments as in the class description."""
@@ -171,7 +192,7 @@ class DamonVectorEnv(DamonRendering, ProxyVectorEnv):
         arguments: What an environment accepts beside the number of rows and its modes.
     """
 
-    arguments: ClassVar[type[DamonArguments]]
+    arguments: ClassVar[type[ProgramArguments]]
 
     def __init__(
         self,

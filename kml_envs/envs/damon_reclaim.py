@@ -72,7 +72,7 @@ class ReclaimArguments(DamonArguments):
         """Programs that ask for settings, and the proxy's options."""
         if self.builtin not in BUILTINS:
             raise unknown_name("built-in algorithm", self.builtin, BUILTINS)
-        attributes, interval_us = self.attributes(), self.interval_us()
+        attributes, interval_us = self.attributes(), self.interval_us(self.aggr_us)
         options = self.options()
         warm = self.warm(watching_context(attributes))
         make = functools.partial(

@@ -78,7 +78,7 @@ class TierArguments(DamonArguments):
         """Programs that ask for settings, and the proxy's options."""
         if self.builtin not in BUILTINS:
             raise unknown_name("built-in algorithm", self.builtin, BUILTINS)
-        attributes, interval_us = self.attributes(), self.interval_us()
+        attributes, interval_us = self.attributes(), self.interval_us(self.aggr_us)
         options = self.options()
         own_regions = builtin_context(self.builtin, attributes).monitoring_attrs.max_nr_regions
         warm = self.warm(watching_context(attributes), own_regions)
