@@ -1,8 +1,8 @@
 """The agent tunes tiering: per control interval the thresholds and quotas of the schemes that migrate memory.
 
 Two schemes move memory between two nodes: one takes cold regions from the fast node 0 to the slow node 1, the other
-hot ones back. Filters look at each page once more, as in damo's mem_tier: only young pages are promoted, only others
-demoted. Demotion has a goal, too: its quota is 0 as long as enough of node 0 is free (the kernel's temporal tuner).
+hot ones back. Filters look at each page once more, as in damo's mem_tier: only young pages are promoted, and where
+cold means not accessed at all, only others are demoted. Demotion has a goal, too: its quota is 0 as long as enough of node 0 is free (the kernel's temporal tuner).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def recommended_context(action: FloatArray, attributes: MonitoringAttributes) ->
         AccessPattern(max_nr_accesses=cold_accesses, min_age=cold_age),
         apply_interval_us=APPLY_INTERVAL_US,
         quotas=replace(quota, bytes=cold_quota, goals=(goal,), goal_tuner=GoalTuner.TEMPORAL),
-        filters=(Filter(FilterType.YOUNG, matching=True, allow=False),),
+        filters=(Filter(FilterType.YOUNG, matching=True, allow=False),) if cold_accesses == 0 else (),
         target_nid=SLOW_NODE,
     )
     promote = Scheme(
@@ -202,9 +202,9 @@ class TierPrograms(MonitoredPrograms):
         self.builtin, self.attributes = builtin, attributes
         self.reward_scale = interval_us / 1000.0 / 10.0
         self._tracks = np.zeros(instances, TRACK)
-        own = recommended_context(np.zeros(len(ACTION_NAMES)), attributes)
+        own = recommended_context(np.full(len(ACTION_NAMES), -1.0), attributes)
         shipped = builtin_context(builtin, attributes)
-        # The filters are the same for all: a scheme that has none does not look at them.
+        # All have the same filters or none: a scheme without does not look at them.
         self._recommended, self._recommended_goals, self._filters = _laid_out(own)
         self._shipped, self._shipped_goals, _ = _laid_out(shipped)
         both = [attributes_record(given.monitoring_attrs) for given in (own, shipped)]
@@ -334,6 +334,7 @@ def apply_parameters(monitor: Record, recommended: Record, recommended_goals: Re
     found = _settings(parameters, most_accesses_of(attributes), attributes.aggr_us)
     hot.min_nr_accesses, hot.min_age, hot.quota_bytes = found[0], found[1], found[2]
     cold.max_nr_accesses, cold.min_age, cold.quota_bytes = found[3], found[4], found[5]
+    cold.filter_count = 1 if cold.max_nr_accesses == 0 else 0
     goals(monitor)[COLD * GOALS].target_value = found[6]
 
 
