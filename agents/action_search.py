@@ -2,6 +2,7 @@
 
     python -m agents.action_search                                       # one action for all
     python -m agents.action_search --each agents/teachers/LfsTune-v0.yml # and one for each training workload
+    python -m agents.action_search --env kml/DamonMonitor-v0             # by the score, for an environment of DAMON
 
 Prints each generation, and at the end the action to put into `initial_action` of a hyperparameter file. Rubinstein and
 Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussian to them, repeat.
@@ -9,16 +10,19 @@ Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
+from agents.baselines import names_of, suite_of
+from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.hyperparameter_files import read_entry
 from agents.playing import make_environment
-from kml_envs.errors import OneLineParser, run_command
+from kml_envs.errors import OneLineParser, UserError, run_command
 from kml_envs.files import write_text
 from kml_envs.lfs.tune import ACTION_NAMES
 from kml_envs.suites import workload_names
@@ -59,8 +63,16 @@ def main() -> None:
     parser.add_argument(
         "--each", type=Path, metavar="FILE", help="search an action for each training workload, near `initial_action`"
     )
+    parser.add_argument("--env", default=ENVIRONMENT, help="an environment of DAMON, or %(default)s (the default)")
     arguments = parser.parse_args()
     settings = (arguments.population, arguments.generations, arguments.seed)
+    if arguments.env != ENVIRONMENT:
+        if arguments.each is not None or arguments.env not in DAMON_ENVIRONMENTS:
+            raise UserError(
+                f"--env {arguments.env}: one of {', '.join(DAMON_ENVIRONMENTS)} is accepted, without --each"
+            )
+        search_score(arguments.env, *settings)
+        return
     if arguments.each is not None:
         search_each(arguments.each, *settings)
         return
@@ -74,6 +86,24 @@ def main() -> None:
 def report(generation: int, cost: float) -> None:
     """Print one generation: geometric mean of the write amplification under the Gaussian's mean."""
     print(f"generation {generation:3}: write amplification {np.exp(cost):.4f}", flush=True)
+
+
+def search_score(env_id: str, population: int, generations: int, seed: int) -> None:
+    """Search an action for all training workloads of an environment of DAMON, by the score."""
+    workloads = names_of(env_id, suite_of(env_id, "train"))
+    space = make_environment(env_id, {}, workloads[0], 1).single_action_space
+    assert space.shape is not None
+    cost = mean_score_loss(env_id, workloads, population)
+    action = cross_entropy(
+        cost,
+        np.zeros(space.shape),
+        DEVIATION,
+        population,
+        generations,
+        seed,
+        lambda generation, loss: print(f"generation {generation:3}: score {-loss:.4f}", flush=True),
+    )
+    print("initial_action: " + _text(action))
 
 
 def search_each(file: Path, population: int, generations: int, seed: int) -> None:
@@ -155,6 +185,21 @@ def mean_log_cost(env_id: str, workloads: Sequence[str], population: int) -> Cal
         Costs (population,) of actions (population, A).
     """
     arguments = {"episode_volumes": EPISODE_VOLUMES}
+    return _mean_loss(env_id, arguments, workloads, population, lambda infos: np.log(infos["write_amplification"]))
+
+
+def mean_score_loss(env_id: str, workloads: Sequence[str], population: int) -> Callable[[FloatArray], FloatArray]:
+    """`mean_log_cost` for environments with a score: minus the score, mean over workloads."""
+    return _mean_loss(env_id, {}, workloads, population, lambda infos: -np.asarray(infos["score"], np.float64))
+
+
+def _mean_loss(
+    env_id: str,
+    arguments: Mapping[str, Any],
+    workloads: Sequence[str],
+    population: int,
+    loss: Callable[[Mapping[str, Any]], FloatArray],
+) -> Callable[[FloatArray], FloatArray]:
     environments = [make_environment(env_id, arguments, workload, population) for workload in workloads]
 
     def cost(actions: FloatArray) -> FloatArray:
@@ -165,7 +210,7 @@ def mean_log_cost(env_id: str, workloads: Sequence[str], population: int) -> Cal
             finished = np.zeros(population, np.bool_)
             while not finished.all():
                 _, _, _, finished, infos = environment.step(actions.astype(np.float32))
-            total += np.log(np.asarray(infos["write_amplification"], np.float64))
+            total += loss(infos)
         return total / len(environments)
 
     return cost

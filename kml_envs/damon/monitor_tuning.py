@@ -44,8 +44,8 @@ other on the training workloads. Printed by `python -m tools.monitor_price`."""
 ACTION_NAMES = ("sample_interval", "samples", "min_regions", "max_regions")
 SHORTEST_SAMPLE_US, SAMPLE_RANGE = 5_000, 11.0
 SAMPLES, SAMPLES_RANGE = 20.0, 3.0
-FEWEST_REGIONS, FEWEST_RANGE = 10.0, 3.5
-MOST_RANGE = 5.0
+FEWEST_REGIONS, FEWEST_RANGE = 20.0, 3.0
+MOST_RANGE = 3.0
 """Actions move each number by so many powers of two: see `recommended_attributes`."""
 
 LEVEL_EDGES = (0.02, 0.05, 0.15, 0.4, 0.8, 0.99)
@@ -322,7 +322,7 @@ def write_attributes(action: Record, max_nr_regions: int, attributes: Record) ->
     """
     attributes.sample_us = SHORTEST_SAMPLE_US * np.int64(_power(SAMPLE_RANGE * 0.5 * (1.0 + action[0])))
     attributes.aggr_us = attributes.sample_us * np.int64(SAMPLES * _power(SAMPLES_RANGE * action[1]))
-    attributes.min_nr_regions = np.int64(FEWEST_REGIONS * _power(1.5 + FEWEST_RANGE * action[2]))
+    attributes.min_nr_regions = np.int64(FEWEST_REGIONS * _power(FEWEST_RANGE * action[2]))
     attributes.max_nr_regions = np.int64(max_nr_regions * _power(MOST_RANGE * 0.5 * (action[3] - 1.0)))
     attributes.access_bp, attributes.aggrs = 0, 0
     attributes.min_sample_us, attributes.max_sample_us = 0, 0

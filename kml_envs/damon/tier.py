@@ -1,8 +1,9 @@
 """The agent tunes tiering: per control interval the thresholds and quotas of the schemes that migrate memory.
 
 Two schemes move memory between two nodes: one takes cold regions from the fast node 0 to the slow node 1, the other
-hot ones back. Filters look at each page once more, as in damo's mem_tier: only young pages are promoted, and where
-cold means not accessed at all, only others are demoted. Demotion has a goal, too: its quota is 0 as long as enough of node 0 is free (the kernel's temporal tuner).
+hot ones back. Filters look at each page once more, as in damo's mem_tier: only young pages are promoted, and where cold
+means not accessed at all, only others are demoted. Demotion has a goal, too: its quota is 0 as long as enough of node 0
+is free (the kernel's temporal tuner).
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ class DamonMonitorEnv(DamonEnv):
     | --- | --- |
     | 0 `sample_interval` | sampling interval, `5 ms · 2^[5.5 (1 + a0)]`: 5 ms to 10.24 s |
     | 1 `samples` | samples in an aggregation, `20 · 2^[3 a1]`: 2 to 160 |
-    | 2 `min_regions` | least number of regions, `10 · 2^[1.5 + 3.5 a2]`: 2 to 320 |
-    | 3 `max_regions` | largest number of regions, `max_nr_regions · 2^[2.5 (a3 − 1)]`: a 32nd of them to all |
+    | 2 `min_regions` | least number of regions, `20 · 2^[3 a2]`: 2 to 160 |
+    | 3 `max_regions` | largest number of regions, `max_nr_regions · 2^[1.5 (a3 − 1)]`: an eighth of them to all |
 
     Refused are fewer than three regions (`TOO_FEW_REGIONS`) and a least number above the largest
     (`REGION_LIMITS_CROSSED`), as by the kernel, and fewer than five samples in an aggregation (`TOO_FEW_SAMPLES`).

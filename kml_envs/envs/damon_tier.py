@@ -114,8 +114,8 @@ class DamonTierEnv(DamonEnv):
     | 6 `free_goal` | share of node 0 from which on nothing is demoted because it is free, `0.02 · 2^(4 a6)` |
 
     Shares become whole samples, cut off. Under a quota, what is accessed more and for longer comes first in the one
-    scheme and last in the other. Each page is looked at once more: only young ones are promoted, and where cold memory is
-    not accessed at all, only others are demoted.
+    scheme and last in the other. Each page is looked at once more: only young ones are promoted, and where cold memory
+    is not accessed at all, only others are demoted.
 
     Refused are a missing quota (`MIGRATION_WITHOUT_QUOTA`) and thresholds by which the same memory is hot and cold, so
     that it would go back and forth (`MIGRATION_THRESHOLDS_CROSSED`: the hot one not above the cold one, in samples).

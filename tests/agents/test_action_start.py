@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from agents.action_search import cross_entropy, mean_log_cost
+from agents.action_search import cross_entropy, mean_log_cost, mean_score_loss
 from agents.algorithms import find_algorithm, make_model
 from agents.vector_env import make_native_vec_env
 from kml_envs.errors import UserError
 
-TUNE = "kml/LfsTune-v0"
+MONITOR, TUNE = "kml/DamonMonitor-v0", "kml/LfsTune-v0"
 START = [-0.4, 0.3, 0.1, 0.2, -0.2, 0.2, -0.3, 0.1, 0.2, 0.0, 0.1, -0.1]
 
 
@@ -62,3 +62,9 @@ def test_costs_are_those_of_constant_actions():
     costs = cost(np.zeros((2, 12)))
     assert costs[0] == costs[1] > 0
     assert np.array_equal(costs, cost(np.zeros((2, 12))))
+
+
+def test_scores_are_those_of_constant_actions():
+    cost = mean_score_loss(MONITOR, ["stairs"], 2)
+    often, balanced = cost(np.array([[-1.0, 0.0, 0.0, 1.0], [-0.2, 0.0, 0.5, 1.0]]))
+    assert 0.0 < often < balanced  # what moves every few seconds wants short aggregations

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.baselines import ConstantPolicy, Contender, builtin_contender, compared_builtins, names_of, suite_of
-from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, RECLAIM, TIER
+from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, MONITOR, RECLAIM, TIER
 from agents.deployment import deploy
 from agents.evaluation import compare, report
 from agents.exports import write_json
@@ -80,6 +80,20 @@ def test_every_environment_tells_what_its_entry_names(env_id):
     assert {*COMMON_METRICS, *known.metrics, "operations"} <= set(found)
     with pytest.raises(UserError, match="policy 'nothing'"):
         builtin_contender("nothing", env_id, SMALL)
+
+
+def test_a_monitor_is_judged_by_its_picture_and_its_overhead():
+    explained = DAMON_ENVIRONMENTS[MONITOR].explain(
+        {"access_error": 0.3, "monitor_cpu_share": 0.002}, {"access_error": 0.4, "monitor_cpu_share": 0.004}, "autotune"
+    )
+    assert "25.0 % lower than under autotune" in explained
+    assert "0.50 times the overhead (0.200 against 0.400 % of a processor)" in explained
+    judged = Contender("agent (still)", MONITOR, SMALL, lambda space: ConstantPolicy(space, (-0.2, 0.0, 0.5, 1.0)))
+    compared = compare(judged, ("bursts-2-1",), (1, 2))
+    assert compared.results.policies == ("autotune", "defaults", "hmsdk", "agent (still)")  # there is no oracle
+    text = report(compared)
+    assert text.startswith("Score on each workload (minus (access error + ")
+    assert "than under autotune (" in text
 
 
 def test_deployment_counts_in_time():

@@ -27,10 +27,12 @@ def test_pages_are_up_to_date_and_complete():
 
 
 def test_pages_name_every_argument():
+    from kml_envs.envs.damon_monitor import DamonMonitorEnv
+    from kml_envs.envs.damon_reclaim import DamonReclaimEnv
     from kml_envs.envs.lfs_tune import LfsTuneEnv
     from kml_envs.envs.lfs_victim import LfsVictimEnv
 
-    for env in (LfsTuneEnv, LfsVictimEnv):
+    for env in (LfsTuneEnv, LfsVictimEnv, DamonMonitorEnv, DamonReclaimEnv):
         documented = env.__doc__.split("## Arguments")[1].split("## Version History")[0]
         for field in dataclasses.fields(env.arguments):
             assert field.name in documented
