@@ -11,19 +11,23 @@ from dataclasses import dataclass
 
 from kml_envs.damon.monitor_tuning import BUILTINS as MONITOR_BUILTINS
 from kml_envs.damon.monitor_tuning import CPU_PRICE
-from kml_envs.damon.oracle import reclaim_bound
+from kml_envs.damon.oracle import placement_bound, reclaim_bound
 from kml_envs.damon.programs import Machine
 from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
+from kml_envs.damon.tier import BUILTINS as TIER_BUILTINS
 from kml_envs.workloads.memory_workloads import MemoryWorkload
 
-MONITOR, RECLAIM = "kml/DamonMonitor-v0", "kml/DamonReclaim-v0"
+MONITOR, RECLAIM, TIER = "kml/DamonMonitor-v0", "kml/DamonReclaim-v0", "kml/DamonTier-v0"
+
+CLAIRVOYANT = "clairvoyant"
+"""The oracle that knows the future, in tables."""
 
 Means = Mapping[str, float]
 """Metrics by name, each in mean over workloads and episodes."""
 
-Bound = Callable[[MemoryWorkload, Machine, float, int], Mapping[str, float]]
-"""What the clairvoyant oracle reaches in an episode: of a workload, on a machine, for so many seconds, from a place in
-the pattern on (microseconds); `score` and what explains it."""
+Bound = Callable[[MemoryWorkload, Machine, float, int], Mapping[str, Means]]
+"""What oracles reach in an episode: of a workload, on a machine, for so many seconds, from a place in the pattern on
+(microseconds); by the oracle's name `score` and what explains it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class DamonEnvironment:
             own built-in algorithm, and the name of the latter.
         builtins: The built-in algorithms to compare with, each a value of the argument `builtin`.
         suites: What the names of its suites of workloads begin with.
-        bound: The clairvoyant oracle; None: there is none.
+        bound: The oracles; None: there are none.
     """
 
     score: str
@@ -65,9 +69,31 @@ def _explain_reclaim(own: Means, builtin: Means, name: str) -> str:
     return f"It saves {saving:.1f} % of the memory and loses {slowdown:.2f} % of the time."
 
 
-def _bound_reclaim(workload: MemoryWorkload, machine: Machine, duration_s: float, origin_us: int) -> Means:
-    bound = reclaim_bound(workload.table, machine.config, duration_s, origin_us=origin_us)
-    return {"score": bound.score, "memory_saving": bound.saving, "slowdown": bound.slowdown}
+def _bound_reclaim(
+    workload: MemoryWorkload, machine: Machine, duration_s: float, origin_us: int
+) -> Mapping[str, Means]:
+    bound = reclaim_bound(workload.table, machine.config_for(workload), duration_s, origin_us=origin_us)
+    return {CLAIRVOYANT: {"score": bound.score, "memory_saving": bound.saving, "slowdown": bound.slowdown}}
+
+
+def _explain_tier(own: Means, builtin: Means, name: str) -> str:
+    lost, lost_before = (100 * means["slowdown"] for means in (own, builtin))
+    less = 100 * (1.0 - lost / lost_before) if lost_before > 0 else 0.0
+    slow, slow_before = (100 * means["slow_access_share"] for means in (own, builtin))
+    return (
+        f"It loses {lost:.2f} % of the time against all-fast memory, {name} {lost_before:.2f} %: "
+        f"a slowdown that is {abs(less):.0f} % {'smaller' if less >= 0 else 'larger'}. "
+        f"{slow:.1f} % of its accesses go to the slow node, and {own['migrated_mib']:.0f} MiB are migrated in an "
+        f"episode (under {name} {slow_before:.1f} % and {builtin['migrated_mib']:.0f} MiB)."
+    )
+
+
+def _bound_tier(workload: MemoryWorkload, machine: Machine, duration_s: float, origin_us: int) -> Mapping[str, Means]:
+    bound = placement_bound(workload.table, machine.config_for(workload), duration_s, origin_us=origin_us)
+    return {
+        "best static": {"score": -bound.static, "slowdown": bound.static},
+        CLAIRVOYANT: {"score": -bound.dynamic, "slowdown": bound.dynamic},
+    }
 
 
 DAMON_ENVIRONMENTS = {
@@ -84,6 +110,14 @@ DAMON_ENVIRONMENTS = {
         explain=_explain_reclaim,
         builtins=RECLAIM_BUILTINS,
         bound=_bound_reclaim,
+    ),
+    TIER: DamonEnvironment(
+        score="minus the slowdown against all-fast memory",
+        metrics=("slowdown", "slow_access_share", "migrated_mib"),
+        explain=_explain_tier,
+        builtins=TIER_BUILTINS,
+        suites="memory",
+        bound=_bound_tier,
     ),
 }
 """All of them by id."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.baselines import PACING, Contender, Policy, compared_builtins
-from agents.damon_environments import DAMON_ENVIRONMENTS
-from agents.memory_scores import CLAIRVOYANT, describe_scores, evaluate_bound
+from agents.damon_environments import CLAIRVOYANT, DAMON_ENVIRONMENTS
+from agents.memory_scores import describe_scores, evaluate_bound
 from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
 from agents.results import Comparison, join

@@ -7,26 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, Bound, DamonEnvironment
+from agents.damon_environments import CLAIRVOYANT, COMMON_METRICS, DAMON_ENVIRONMENTS, Bound, DamonEnvironment
 from agents.playing import episode_seeds, make_environment
 from agents.results import Comparison, Evaluation
 from agents.statistics import FloatArray, bootstrap_interval
 from agents.tables import format_table
 from kml_envs.damon.programs import ORIGINS, WarmPrograms
 
-CLAIRVOYANT = "clairvoyant"
-
 
 def evaluate_bound(bound: Bound, env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation) -> Evaluation:
-    """Let a clairvoyant oracle play the episodes of an environment.
+    """Let oracles play the episodes of an environment.
 
     Args:
-        bound: The oracle.
+        bound: The oracles.
         env_id: The environment.
         env_kwargs: Its arguments.
         like: What another policy achieved on the same episodes.
     """
-    values = {name: np.full((1, len(like.workloads), len(like.seeds)), np.nan) for name in like.metrics}
+    oracles: tuple[str, ...] = ()
+    values: dict[str, FloatArray] = {}
     for column, workload in enumerate(like.workloads):
         environment = make_environment(env_id, env_kwargs, workload, 1)
         proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
@@ -36,10 +35,15 @@ def evaluate_bound(bound: Bound, env_id: str, env_kwargs: Mapping[str, Any], lik
         reached = [
             bound(warm.workloads[0], warm.machine, duration_s, warm.origin_us(0, place)) for place in range(ORIGINS)
         ]
+        if not oracles:
+            oracles = tuple(reached[0])
+            shape = (len(oracles), len(like.workloads), len(like.seeds))
+            values = {name: np.full(shape, np.nan) for name in like.metrics}
         for row, seed in enumerate(episode_seeds(like.seeds).tolist()):
-            for name, value in reached[warm.begins(seed)[1]].items():
-                values[name][0, column, row] = value
-    return Evaluation((CLAIRVOYANT,), like.workloads, like.seeds, values)
+            for number, means in enumerate(reached[warm.begins(seed)[1]].values()):
+                for name, value in means.items():
+                    values[name][number, column, row] = value
+    return Evaluation(oracles, like.workloads, like.seeds, values)
 
 
 def describe_scores(comparison: Comparison) -> str:

@@ -24,6 +24,7 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
         "kml_envs.envs.damon_reclaim:DamonReclaimEnv",
         "kml_envs.envs.damon_reclaim:DamonReclaimVectorEnv",
     ),
+    "DamonTier-v0": ("kml_envs.envs.damon_tier:DamonTierEnv", "kml_envs.envs.damon_tier:DamonTierVectorEnv"),
 }
 
 

@@ -7,10 +7,19 @@ second is what a proxy in front of it should refuse.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kml_envs.damon.config import Action, Context, GoalMetric, MonitoringAttributes, Scheme, WatermarkMetric
+from kml_envs.damon.config import (
+    Action,
+    Context,
+    GoalMetric,
+    GoalTuner,
+    MonitoringAttributes,
+    Quota,
+    Scheme,
+    WatermarkMetric,
+)
 from kml_envs.damon.versions import KernelVersion, missing_features
 from kml_envs.errors import UserError
 
@@ -47,6 +56,8 @@ class Reason(enum.Enum):
     WATERMARKS_NEVER_STOP = "watermarks with low 0"
     WATERMARKS_CROSSED = "watermarks not in the order low, mid, high"
     UNKNOWN_NODE = "memory node that does not exist"
+    MIGRATION_WITHOUT_QUOTA = "migration without a quota"
+    MIGRATION_THRESHOLDS_CROSSED = "regions that are hot and cold at once"
     TOO_FEW_SAMPLES = "fewer than 5 samples in an aggregation"
     QUOTA_WITHOUT_WINDOW = "quota with reset_interval_ms 0"
 
@@ -159,15 +170,39 @@ def harmful_settings(context: Context, nodes: int) -> list[Refusal]:
             Refusal(reason, f"scheme {index} ({scheme.action.value}): {message}")
             for reason, message in _harm_of(scheme, nodes)
         )
+    found.extend(_ping_pong(context.schemes))
     return found
+
+
+def _ping_pong(schemes: Sequence[Scheme]) -> Iterator[Refusal]:
+    """Pairs of schemes that send the same regions back and forth: what is cold for one is hot for the other."""
+    for number, cold in enumerate(schemes):
+        for other, hot in enumerate(schemes):
+            if cold.action is not Action.MIGRATE_COLD or hot.action is not Action.MIGRATE_HOT:
+                continue
+            least, most = hot.access_pattern.min_nr_accesses, cold.access_pattern.max_nr_accesses
+            if least <= most and cold.target_nid != hot.target_nid:
+                yield Refusal(
+                    Reason.MIGRATION_THRESHOLDS_CROSSED,
+                    f"schemes {number} and {other}: min_nr_accesses {least} of {hot.action.value} must be above "
+                    f"max_nr_accesses {most} of {cold.action.value}",
+                )
+
+
+def _is_unlimited(quota: Quota) -> bool:
+    """Whether a scheme may do everything at once: the temporal tuner sets no limit of its own below the goal."""
+    by_goals = bool(quota.goals) and quota.goal_tuner is not GoalTuner.TEMPORAL
+    return not (quota.ms or quota.bytes or by_goals)
 
 
 def _harm_of(scheme: Scheme, nodes: int) -> Iterator[tuple[Reason, str]]:
     marks = scheme.watermarks
-    if scheme.action is Action.PAGEOUT and not scheme.quotas.is_set:
+    if scheme.action is Action.PAGEOUT and _is_unlimited(scheme.quotas):
         yield Reason.PAGEOUT_WITHOUT_QUOTA, "needs a quota of time, bytes or goals"
     if scheme.action is Action.PAGEOUT and scheme.access_pattern.min_nr_accesses > 0:
         yield Reason.PAGEOUT_OF_ACCESSED, "min_nr_accesses must be 0"
+    if scheme.action in _MIGRATIONS and _is_unlimited(scheme.quotas):
+        yield Reason.MIGRATION_WITHOUT_QUOTA, "needs a quota of time, bytes or goals"
     if scheme.quotas.is_set and scheme.quotas.reset_interval_ms == 0:
         yield Reason.QUOTA_WITHOUT_WINDOW, "reset_interval_ms of a quota must not be 0"
     if marks.metric is not WatermarkMetric.NONE and marks.low == 0:

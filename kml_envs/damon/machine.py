@@ -63,15 +63,21 @@ def catch_up(monitor: Record) -> None:
 
     The monitor calls it before anything depends on the memory, rather than at every sample.
     """
+    live_until(monitor, monitor.time_us)
+
+
+@compiled
+def live_until(monitor: Record, time_us: int) -> None:
+    """Let the memory live up to a time, which may be later than the monitor's last sample, and measure it."""
     if monitor.memory == 0:
         return
     record, machine = memory_of(monitor)[0], monitor.machine
-    if monitor.time_us > monitor.memory_time_us:
+    if time_us > monitor.memory_time_us:
         move_to(monitor.access, monitor.memory_time_us)
         memory.charge_monitoring(record, monitor.checks - monitor.charged_checks)
-        memory.advance(record, monitor.access, monitor.time_us - monitor.memory_time_us)
+        memory.advance(record, monitor.access, time_us - monitor.memory_time_us)
         monitor.charged_checks = monitor.checks
-        monitor.memory_time_us = monitor.time_us
+        monitor.memory_time_us = time_us
     machine.free_permil = np.int64(memory.free_permil(record))
     machine.psi_total_us = np.int64(record.psi_us)
     machine.active_bp = np.int64(memory.active_bp(record))

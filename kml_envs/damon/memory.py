@@ -238,6 +238,8 @@ def _account_speed(
 ) -> None:
     """What slows the program down or speeds it up besides faults: nodes, bandwidth, walks, migrations, kdamond."""
     waiting = 0.0
+    memory.touches += touches * step_us * 1e-6
+    memory.slow_touches += on_slow * step_us * 1e-6
     if touches > 0.0 and memory.mean_rate > 0.0:
         # A program that touches less than in mean waits less; it cannot wait longer than the time there is.
         activity = touches / memory.mean_rate

@@ -87,6 +87,8 @@ MEMORY = np.dtype(
         ("reclaimed_directly", np.float64),  # pages, by programs in need
         ("promoted", np.float64),  # pages migrated to node 0
         ("demoted", np.float64),  # pages migrated to node 1
+        ("touches", np.float64),  # of pages by the program
+        ("slow_touches", np.float64),  # of pages on node 1
         ("fault_stall_us", np.float64),  # each of a thread, in mean over the threads
         ("reclaim_stall_us", np.float64),
         ("tier_stall_us", np.float64),

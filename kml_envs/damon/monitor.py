@@ -13,7 +13,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.binomial import draw_binomial
 from kml_envs.damon.config import PAGE_BYTES
-from kml_envs.damon.machine import catch_up, detected_share, folio_touched_probability
+from kml_envs.damon.machine import catch_up, detected_share, folio_touched_probability, live_until
 from kml_envs.damon.quota import next_input
 from kml_envs.damon.regions import (
     clear_aggregation,
@@ -54,22 +54,34 @@ def advance(monitor: Record, until_us: int) -> None:
     while monitor.time_us < until_us:
         wait = activation_wait_us(monitor)
         if wait > 0:
-            monitor.slept_us += wait
-            monitor.time_us += wait
-            catch_up(monitor)
-            continue
-        move_to(monitor.access, monitor.time_us)
-        _remember_probabilities(monitor)
-        count = _samples_ahead(monitor, until_us)
-        if monitor.per_sample:
-            _sample_pages(monitor)
+            _sleep(monitor, wait)
         else:
-            _sample_regions(monitor, count)
-        monitor.checks += count * monitor.region_count
-        monitor.time_us += count * monitor.attributes.sample_us
-        monitor.samples += count
-        _after_sampling(monitor)
+            _sample(monitor, until_us)
     catch_up(monitor)
+
+
+@compiled
+def advance_program(monitor: Record, until_us: int) -> None:
+    """Let the program run until exactly a time, and the monitor with it.
+
+    A sampling interval or a sleep that ends later is left for the next call, so that programs whose monitors have
+    different intervals stay in step.
+
+    Args:
+        monitor: The MONITOR record, which has a memory; its `memory_time_us` is the program's time.
+        until_us: In the time of the simulation.
+    """
+    if monitor.paused:
+        monitor.time_us = max(monitor.time_us, until_us)
+    while True:
+        wait = activation_wait_us(monitor)
+        if monitor.time_us + (wait if wait > 0 else monitor.attributes.sample_us) > until_us:
+            break
+        if wait > 0:
+            _sleep(monitor, wait)
+        else:
+            _sample(monitor, until_us - monitor.attributes.sample_us + 1)
+    live_until(monitor, until_us)
 
 
 @compiled
@@ -157,6 +169,29 @@ def update_ranges(monitor: Record) -> None:
         mapped = mapped_ranges(monitor, target)
         if mapped.shape[0] > 0:
             set_regions(monitor, target, ranges[: three_ranges(mapped, ranges)])
+
+
+@compiled
+def _sleep(monitor: Record, wait_us: int) -> None:
+    monitor.slept_us += wait_us
+    monitor.time_us += wait_us
+    catch_up(monitor)
+
+
+@compiled
+def _sample(monitor: Record, until_us: int) -> None:
+    """Take the samples up to the next thing that happens, but no more once a time is reached, and do what is due."""
+    move_to(monitor.access, monitor.time_us)
+    _remember_probabilities(monitor)
+    count = _samples_ahead(monitor, until_us)
+    if monitor.per_sample:
+        _sample_pages(monitor)
+    else:
+        _sample_regions(monitor, count)
+    monitor.checks += count * monitor.region_count
+    monitor.time_us += count * monitor.attributes.sample_us
+    monitor.samples += count
+    _after_sampling(monitor)
 
 
 @compiled

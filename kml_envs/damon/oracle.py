@@ -131,7 +131,11 @@ def placement_bound(
     times = _phase_times(table, origin_us, duration_s)
     touches = _touches_between(table, edges, times)
     seconds = np.diff(times) * 1e-6
-    per_touch = config.memory_bound * (config.slow_latency_ratio - 1.0) / max(mean_touches_per_s(table), 1e-300)
+    mean_rate = max(mean_touches_per_s(table), 1e-300)
+    per_touch = config.memory_bound * (config.slow_latency_ratio - 1.0) / mean_rate
+    # A program cannot wait longer than the time there is: where it touches the most, a single touch costs less.
+    activity = (touches * pages[:, None]).sum(axis=0) / seconds / mean_rate
+    touches = touches / np.maximum(1.0, config.memory_bound * activity)
     moving_s = (config.migration_stall_us / config.threads + config.migration_us * config.interference) * 1e-6
 
     def cost(placement: _FloatArray) -> float:

@@ -138,6 +138,28 @@ def mem_tier(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
     return Context(Operations.PADDR, tuned, schemes=(demote, promote))
 
 
+def fixed_thresholds(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
+    """Tiering as `mem_tier`, by a cold age and fixed quotas in the place of goals and tuned intervals."""
+    quota = Quota(bytes=100_000_000, reset_interval_ms=1_000, weights=Weights(0, 1, 1))
+    demote = Scheme(
+        Action.MIGRATE_COLD,
+        AccessPattern(max_nr_accesses=0, min_age=aggregations(10.0, attributes)),
+        apply_interval_us=1_000_000,
+        quotas=quota,
+        filters=(_young(allow=False),),
+        target_nid=SLOW_NODE,
+    )
+    promote = Scheme(
+        Action.MIGRATE_HOT,
+        AccessPattern(min_nr_accesses=samples(0.05, attributes)),
+        apply_interval_us=1_000_000,
+        quotas=quota,
+        filters=(_young(allow=True),),
+        target_nid=FAST_NODE,
+    )
+    return Context(Operations.PADDR, attributes, schemes=(demote, promote))
+
+
 def hmsdk(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
     """Tiering of SK hynix's HMSDK, with its own intervals and regions; the attributes given are not used."""
     del attributes
@@ -169,6 +191,7 @@ POLICIES: dict[str, Policy] = {
         Policy("ethp", "huge pages for what is accessed, none for what is idle for 7 s", ethp),
         Policy("plrus", "sort the lists of pages by access", plrus),
         Policy("mem_tier", "damo's tiering under node goals, 200 MB/s", mem_tier),
+        Policy("fixed_thresholds", "tiering at 5 % of accesses and 10 s of idleness, 100 MB/s", fixed_thresholds),
         Policy("hmsdk", "HMSDK's tiering with fixed thresholds", hmsdk),
         Policy("damon_reclaim", "the kernel's DAMON_RECLAIM at its defaults", lambda attributes: damon_reclaim()),
         Policy("damon_lru_sort", "the kernel's DAMON_LRU_SORT at its defaults", lambda attributes: damon_lru_sort()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,12 +40,23 @@ HISTORY = 120
 """Control intervals that a picture shows."""
 BINS = 48
 """Parts of the address space that a picture shows."""
+ACCESS_EDGES = (0.05, 0.2, 0.5)
+"""Shares of samples that part memory that is accessed rarely, sometimes, often and always."""
 TOUCHED, FOUND, RESIDENT = range(3)
-"""Rows of `Pictures.maps`: share of the pages touched in an aggregation, the same as monitored, share in memory."""
+"""Rows of `Pictures.maps`: share of the pages touched in a sample, the same as monitored, in memory (or on node 0)."""
 USED, SLOWDOWN = range(2)
-"""Rows of `Pictures.curves`: memory in use as a share of the program, and time lost as a share of the time."""
+"""Rows of `Pictures.curves`: what an environment shows beside it, and time lost as a share of the time."""
 
-_TOTALS = ("used_page_us", "paged_out", "major_faults", "kdamond_ns")
+_TOTALS = (
+    "used_page_us",
+    "paged_out",
+    "major_faults",
+    "kdamond_ns",
+    "promoted",
+    "demoted",
+    "touches",
+    "slow_touches",
+)
 _STALLS = ("fault_stall_us", "reclaim_stall_us", "tier_stall_us", "monitor_stall_us")
 
 
@@ -68,15 +80,22 @@ class Machine:
 
     Attributes:
         config: Parameters of the memory model.
-        memory_share: Memory of node 0 over the size of the program, where the workload does not say how much it is.
+        memory_share: Memory of node 0 over the size of the program; with one node only where the workload does not say
+            how much it is.
+        slow_share: Memory of node 1 over the size of the program; 0: there is none.
     """
 
     config: MemoryConfig
     memory_share: float
+    slow_share: float = 0.0
 
-    def limit_bytes(self, workload: MemoryWorkload) -> int:
-        """Memory of node 0 for a workload, in bytes."""
-        return workload.limit_bytes or int(workload.table.size * self.memory_share)
+    def config_for(self, workload: MemoryWorkload) -> MemoryConfig:
+        """The parameters with the sizes of the nodes for a workload."""
+        size = workload.table.size
+        limit = workload.limit_bytes if self.slow_share == 0.0 else 0
+        return replace(
+            self.config, fast_bytes=limit or int(size * self.memory_share), slow_bytes=int(size * self.slow_share)
+        )
 
 
 class WarmPrograms:
@@ -97,6 +116,7 @@ class WarmPrograms:
         *,
         warm_s: float,
         episode_s: float,
+        max_nr_regions: int = 0,
     ) -> None:
         """Prepare to warm up.
 
@@ -106,19 +126,20 @@ class WarmPrograms:
             context: DAMON's settings while a program warms up, which should only watch: so all policies begin alike.
             warm_s: How long.
             episode_s: Length of an episode, for workloads that end.
+            max_nr_regions: Room for the regions of other settings than the context's.
         """
         self.machine = machine
         self.workloads = tuple(workloads)
         self.only: int | None = None
         self.warm_us, self._episode_us = round(warm_s * SECOND_US), round(episode_s * SECOND_US)
         self.most_extents = max(extent_edges(workload.table).size - 1 for workload in workloads)
-        self.max_nr_regions = context.monitoring_attrs.max_nr_regions
         self._context = context
+        self.max_nr_regions = max(max_nr_regions, context.monitoring_attrs.max_nr_regions)
         self._kept: dict[tuple[int, int], tuple[DamonState, MemoryState]] = {}
 
     def allocate(self, instances: int) -> tuple[DamonState, MemoryState]:
         """Room for N programs, each with a memory of its own."""
-        state = allocate(instances, self._context.monitoring_attrs.max_nr_regions, max(1, len(self._context.schemes)))
+        state = allocate(instances, self.max_nr_regions, max(1, len(self._context.schemes)))
         memories = MemoryState(np.zeros(instances, MEMORY), np.zeros((instances, self.most_extents), EXTENT))
         for row in range(instances):
             memories.records["extents"][row] = memories.extents[row].ctypes.data
@@ -158,8 +179,8 @@ class WarmPrograms:
     def _warm(self, workload: int, place: int) -> tuple[DamonState, MemoryState]:
         if (workload, place) not in self._kept:
             one = self.workloads[workload]
-            state = allocate(1, self._context.monitoring_attrs.max_nr_regions, max(1, len(self._context.schemes)))
-            memory = allocate_memories(self.machine.config, [one.table], [True], [self.machine.limit_bytes(one)])
+            state = allocate(1, self.max_nr_regions, max(1, len(self._context.schemes)))
+            memory = allocate_memories(self.machine.config_for(one), [one.table], [True], [0])
             set_accesses(state, 0, one.table, self.origin_us(workload, place) - self.warm_us)
             turn_on(state, 0, self._context, seed=place)
             set_memory(state, 0, memory, 0)
@@ -184,7 +205,7 @@ class MonitoredPrograms:
         slowdown_title: What its second curve shows.
     """
 
-    headline: tuple[str, ...] = ("memory_saving", "slowdown")
+    headline: tuple[str, ...] = ("slowdown",)
     resident_title = "in memory"
     used_title = "memory in use"
     slowdown_title = "time lost"
@@ -221,16 +242,20 @@ class MonitoredPrograms:
         """Begin an episode in the rows (N,) bool with their seeds (N,) uint64, a decision pending."""
         for row in np.flatnonzero(rows).tolist():
             self._workload[row] = self.warm.restore(self.state, self.memories, row, int(seeds[row]))
-        self.interval_end[rows] = self.state.monitors["time_us"][rows]
+        self.interval_end[rows] = self.time_us()[rows]
         self.operations[rows] = 0
         self.pictures.columns[rows] = 0
-        self._began[rows] = self.state.monitors["time_us"][rows]
+        self._began[rows] = self.time_us()[rows]
         for name, start in self._at_start.items():
             start[rows] = self.memories.records[name][rows]
 
     def pending(self) -> BoolArray:
         """(N,) bool: the control interval is over."""
-        return np.asarray(self.state.monitors["time_us"] >= self.interval_end)
+        return np.asarray(self.time_us() >= self.interval_end)
+
+    def time_us(self) -> IntArray:
+        """(N,) int64: time that the program has run; a monitor may still be in a sampling interval begun before."""
+        return np.asarray(self.state.monitors["memory_time_us"])
 
     def critical(self) -> BoolArray:
         """(N,) bool: free memory is below the least, where programs reclaim themselves."""
@@ -243,11 +268,11 @@ class MonitoredPrograms:
 
     def progress(self) -> IntArray:
         """(N,) int64: time that the program has run, in milliseconds."""
-        return np.asarray(self.state.monitors["time_us"] // 1000)
+        return np.asarray(self.time_us() // 1000)
 
     def elapsed_us(self) -> FloatArray:
         """(N,) float64: time of the running episode, at least 1."""
-        return np.asarray(np.maximum(self.state.monitors["time_us"] - self._began, 1.0))
+        return np.asarray(np.maximum(self.time_us() - self._began, 1.0))
 
     def pages(self) -> FloatArray:
         """(N,) float64: pages of the programs."""
@@ -260,27 +285,69 @@ class MonitoredPrograms:
 
     def metrics(self) -> dict[str, NDArray[np.generic]]:
         """(N,) each, of the running episode: what every environment of DAMON tells."""
-        records, elapsed = self.memories.records, self.elapsed_us()
-        counted = {name: records[name] - start for name, start in self._at_start.items()}
+        elapsed = self.elapsed_us()
         return {
             "operations": self.operations.copy(),
             "workload": self._workload.copy(),
-            "memory_saving": 1.0 - counted["used_page_us"] / elapsed / self.pages(),
-            "slowdown": np.asarray(sum(counted[name] for name in _STALLS)) / elapsed,
-            "paged_out_mib": counted["paged_out"] * (PAGE_BYTES / (1 << 20)),
-            "major_faults": counted["major_faults"],
-            "monitor_cpu_share": counted["kdamond_ns"] / 1000.0 / elapsed,
+            "slowdown": np.asarray(sum(self.counted(name) for name in _STALLS)) / elapsed,
+            "monitor_cpu_share": self.counted("kdamond_ns") / 1000.0 / elapsed,
             "regions": self.state.monitors["region_count"].copy(),
         }
 
+    def counted(self, name: str) -> FloatArray:
+        """(N,) float64: what a total of the memories has grown by in the running episode."""
+        return np.asarray(self.memories.records[name] - self._at_start[name])
+
     def _free_pages(self) -> FloatArray:
         records = self.memories.records
-        return np.asarray(records["fast_pages"] - records["fast_used"])
+        return np.asarray(records["fast_pages"] + records["slow_pages"] - records["fast_used"] - records["slow_used"])
+
+
+@compiled
+def lost_us(memory: Record) -> float:
+    """Time that a program lost since it was started, in microseconds; huge pages are not counted."""
+    return float(memory.fault_stall_us + memory.reclaim_stall_us + memory.tier_stall_us + memory.monitor_stall_us)
+
+
+@compiled
+def root(share: float) -> float:
+    """A share's square root, which tells small ones apart: a feature in 0..1."""
+    return math.sqrt(min(1.0, max(0.0, share)))
+
+
+@compiled
+def histogram_place(rate: float, idle_s: float, first_idle_s: float, factor: float, idle_bins: int) -> int:
+    """Bin of memory in a histogram: by accesses (the upper ends are ACCESS_EDGES and 1), then by idle time.
+
+    Args:
+        rate: Share of an aggregation's samples that found an access.
+        idle_s: How long none was found, where the share is 0.
+        first_idle_s: Idle time at which the first bin of idle memory ends.
+        factor: By which the ends of the next ones grow.
+        idle_bins: How many there are; the last one has no end.
+    """
+    if rate > 0.0:
+        place = 0
+        while place < len(ACCESS_EDGES) and rate > ACCESS_EDGES[place]:
+            place += 1
+        return place
+    place, edge = len(ACCESS_EDGES) + 1, first_idle_s
+    while place < len(ACCESS_EDGES) + idle_bins and idle_s >= edge:
+        edge *= factor
+        place += 1
+    return place
 
 
 @compiled
 def draw_column(
-    monitor: Record, memory: Record, maps: Record, curves: Record, place: int, used: float, slowdown: float
+    monitor: Record,
+    memory: Record,
+    maps: Record,
+    curves: Record,
+    place: int,
+    used: float,
+    slowdown: float,
+    fast_only: bool,
 ) -> None:
     """Add a control interval to the pictures of one program.
 
@@ -290,8 +357,9 @@ def draw_column(
         maps: (3, HISTORY, BINS) float32.
         curves: (2, HISTORY) float32.
         place: Intervals drawn before; the ring's place follows.
-        used: Memory in use as a share of the program, of the interval.
+        used: The first curve's value, a share.
         slowdown: Time lost as a share of the time.
+        fast_only: Show what is on node 0 rather than all that is in memory.
     """
     column = place % HISTORY
     curves[USED, column], curves[SLOWDOWN, column] = used, slowdown
@@ -307,7 +375,7 @@ def draw_column(
     extents = extents_of(memory)
     for index in range(memory.extent_count):
         extent = extents[index]
-        share = (extent.fast + extent.slow) / max(extent.pages, 1.0)
+        share = (extent.fast + (0.0 if fast_only else extent.slow)) / max(extent.pages, 1.0)
         spread(maps[RESIDENT], column, size, extent.start, extent.end, share)
 
 

@@ -28,7 +28,18 @@ from kml_envs.damon.memory import free_permil, resident_pages, used_pages
 from kml_envs.damon.monitor import advance, most_accesses_of
 from kml_envs.damon.oracle import SAVING_WEIGHT, SLOWDOWN_WEIGHT
 from kml_envs.damon.policies import POLICIES, SENPAI_INTERVAL_US, senpai_step
-from kml_envs.damon.programs import BoolArray, FloatArray, IntArray, MonitoredPrograms, WarmPrograms, draw_column
+from kml_envs.damon.programs import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    MonitoredPrograms,
+    WarmPrograms,
+    draw_column,
+    histogram_place,
+    lost_us,
+    root,
+)
+from kml_envs.damon.schemes import copy_settings
 from kml_envs.damon.simulator import write_scheme
 from kml_envs.damon.state import SCHEME, allocate, regions, schemes
 from kml_envs.errors import unknown_name
@@ -44,7 +55,6 @@ WATERMARK_HIGH, WATERMARK_INTERVAL_US = 1000, 1_000_000
 
 IDLE_BINS = 13
 FIRST_IDLE_S = 0.2
-ACCESS_EDGES = (0.05, 0.2, 0.5)
 FEATURE_NAMES = (
     "memory_size",
     "used_share",
@@ -151,6 +161,8 @@ def recommended_scheme(action: FloatArray, size: int, attributes: MonitoringAttr
 class ReclaimPrograms(MonitoredPrograms):
     """N programs that ask for the settings of the next control interval."""
 
+    headline = ("memory_saving", "slowdown")
+
     def __init__(
         self, warm: WarmPrograms, instances: int, *, interval_us: int, builtin: str, attributes: MonitoringAttributes
     ) -> None:
@@ -231,8 +243,15 @@ class ReclaimPrograms(MonitoredPrograms):
     def metrics(self) -> dict[str, NDArray[Any]]:
         """(N,) each, of the running episode; `score` is what counts, higher is better."""
         found = super().metrics()
-        score = SAVING_WEIGHT * found["memory_saving"] - SLOWDOWN_WEIGHT * found["slowdown"]  # type: ignore[operator]
-        return {**found, "score": np.asarray(score)}
+        saving = 1.0 - self.counted("used_page_us") / self.elapsed_us() / self.pages()
+        score = SAVING_WEIGHT * saving - SLOWDOWN_WEIGHT * found["slowdown"]  # type: ignore[operator]
+        return {
+            **found,
+            "memory_saving": saving,
+            "paged_out_mib": self.counted("paged_out") * (PAGE_BYTES / (1 << 20)),
+            "major_faults": self.counted("major_faults"),
+            "score": np.asarray(score),
+        }
 
 
 @compiled
@@ -273,29 +292,6 @@ def _apply_to_array(record: Record, parameters: Record, size: int, aggr_us: int)
 
 
 @compiled
-def _apply_shipped(scheme: Record, shipped: Record) -> None:
-    scheme.action = shipped.action
-    scheme.supported = shipped.supported
-    scheme.priority = shipped.priority
-    scheme.min_sz, scheme.max_sz = shipped.min_sz, shipped.max_sz
-    scheme.min_nr_accesses, scheme.max_nr_accesses = shipped.min_nr_accesses, shipped.max_nr_accesses
-    scheme.min_age, scheme.max_age = shipped.min_age, shipped.max_age
-    scheme.apply_interval_us = shipped.apply_interval_us
-    scheme.quota_ms, scheme.quota_bytes = shipped.quota_ms, shipped.quota_bytes
-    scheme.reset_interval_us = shipped.reset_interval_us
-    scheme.goal_count = shipped.goal_count
-    scheme.nr_accesses_permil, scheme.age_permil = shipped.nr_accesses_permil, shipped.age_permil
-    scheme.watermark_metric = shipped.watermark_metric
-    scheme.watermark_interval_us = shipped.watermark_interval_us
-    scheme.high, scheme.mid, scheme.low = shipped.high, shipped.mid, shipped.low
-
-
-@compiled
-def _lost_us(memory: Record) -> Record:
-    return memory.fault_stall_us + memory.reclaim_stall_us + memory.tier_stall_us + memory.monitor_stall_us
-
-
-@compiled
 def _start_tracks(monitors: Record, memories: Record, tracks: Record, rows: Record) -> None:
     for i in range(monitors.size):
         if rows[i]:
@@ -306,7 +302,7 @@ def _start_tracks(monitors: Record, memories: Record, tracks: Record, rows: Reco
 @compiled
 def _remember(monitor: Record, memory: Record, track: Record) -> None:
     track.time_us = float(monitor.time_us)
-    track.lost_us = _lost_us(memory)
+    track.lost_us = lost_us(memory)
     track.used_page_us = memory.used_page_us
     track.paged_out = memory.paged_out
     track.faults = memory.major_faults
@@ -320,7 +316,7 @@ def _close_interval(monitor: Record, memory: Record, track: Record, column: int,
     passed = max(monitor.time_us - track.time_us, 1.0)
     pages = max(memory.size / PAGE_BYTES, 1.0)
     seconds = passed / _SECOND_US
-    track.slowdown = (_lost_us(memory) - track.lost_us) / passed
+    track.slowdown = (lost_us(memory) - track.lost_us) / passed
     track.paged_out_rate = (memory.paged_out - track.paged_out) / pages / seconds
     track.fault_rate = (memory.major_faults - track.faults) / pages / seconds
     track.kdamond_share = (memory.kdamond_ns - track.kdamond_ns) / 1000.0 / passed
@@ -329,7 +325,7 @@ def _close_interval(monitor: Record, memory: Record, track: Record, column: int,
     track.paged_out_mean += (1.0 - _MEAN_KEEP) * (track.paged_out_rate - track.paged_out_mean)
     track.fault_mean += (1.0 - _MEAN_KEEP) * (track.fault_rate - track.fault_mean)
     used = (memory.used_page_us - track.used_page_us) / passed / pages
-    draw_column(monitor, memory, maps, curves, column, used, track.slowdown)
+    draw_column(monitor, memory, maps, curves, column, used, track.slowdown, False)
     _remember(monitor, memory, track)
 
 
@@ -393,7 +389,7 @@ def _begin_interval(
     if by_agent:
         apply_parameters(schemes(monitor)[0], parameters, memory.size, monitor.attributes.aggr_us)
     else:
-        _apply_shipped(schemes(monitor)[0], shipped)
+        copy_settings(schemes(monitor)[0], shipped)
     for k in range(len(ACTION_NAMES)):
         track.in_force[k] = parameters[k] if by_agent else 0.0
     if by_agent or not senpai:
@@ -425,14 +421,14 @@ def _observe(monitor: Record, memory: Record, track: Record, row: Record) -> Non
     row[2] = min(1.0, resident_pages(memory) / pages)
     row[3] = free_permil(memory) / 1000.0
     row[4] = min(1.0, memory.swapped / pages)
-    row[5] = _root(memory.psi_share_10s)
-    row[6], row[7] = _root(track.slowdown), _root(track.slowdown_mean)
-    row[8], row[9] = _root(track.paged_out_rate), _root(track.paged_out_mean)
-    row[10], row[11] = _root(track.fault_rate), _root(track.fault_mean)
+    row[5] = root(memory.psi_share_10s)
+    row[6], row[7] = root(track.slowdown), root(track.slowdown_mean)
+    row[8], row[9] = root(track.paged_out_rate), root(track.paged_out_mean)
+    row[10], row[11] = root(track.fault_rate), root(track.fault_mean)
     moved = track.fault_mean + track.paged_out_mean
     row[12] = track.fault_mean / moved if moved > 0.0 else 0.0
     row[13] = max(0.0, track.exceeded)
-    row[14] = _root(track.kdamond_share)
+    row[14] = root(track.kdamond_share)
     _observe_regions(monitor, row)
     for k in range(len(ACTION_NAMES)):
         row[_IN_FORCE + k] = 0.5 + 0.5 * track.in_force[k]
@@ -446,19 +442,6 @@ def _observe_regions(monitor: Record, row: Record) -> None:
     for index in range(monitor.region_count):
         region = found[index]
         share = (region.end - region.start) / monitor.access.size
-        if region.last_nr_accesses > 0:
-            place, rate = 0, region.last_nr_accesses / most
-            while place < len(ACCESS_EDGES) and rate > ACCESS_EDGES[place]:
-                place += 1
-        else:
-            idle_s, edge = region.age * seconds, FIRST_IDLE_S
-            place = len(ACCESS_EDGES) + 1
-            while place < len(ACCESS_EDGES) + IDLE_BINS and idle_s >= edge:
-                edge *= 2.0
-                place += 1
+        rate = region.last_nr_accesses / most
+        place = histogram_place(rate, region.age * seconds, FIRST_IDLE_S, 2.0, IDLE_BINS)
         row[_HISTOGRAM + place] = min(1.0, row[_HISTOGRAM + place] + share)
-
-
-@compiled
-def _root(share: float) -> float:
-    return math.sqrt(min(1.0, max(0.0, share)))

@@ -91,6 +91,33 @@ def samples_in(monitor: Record, interval_us: int) -> int:
 
 
 @compiled
+def copy_settings(scheme: Record, settings: Record) -> None:
+    """Take over the settings of another SCHEME record; quota, statistics and what it did before stay.
+
+    Goals, filters and destinations stand outside of the record: only how many there are is copied.
+    """
+    scheme.action, scheme.supported, scheme.priority = settings.action, settings.supported, settings.priority
+    scheme.min_sz, scheme.max_sz = settings.min_sz, settings.max_sz
+    scheme.min_nr_accesses, scheme.max_nr_accesses = settings.min_nr_accesses, settings.max_nr_accesses
+    scheme.min_age, scheme.max_age = settings.min_age, settings.max_age
+    scheme.apply_interval_us = settings.apply_interval_us
+    scheme.target_nid = settings.target_nid
+    scheme.max_nr_snapshots = settings.max_nr_snapshots
+    scheme.quota_ms, scheme.quota_bytes = settings.quota_ms, settings.quota_bytes
+    scheme.reset_interval_us = settings.reset_interval_us
+    scheme.goal_tuner, scheme.goal_count = settings.goal_tuner, settings.goal_count
+    scheme.nr_accesses_permil, scheme.age_permil = settings.nr_accesses_permil, settings.age_permil
+    scheme.fail_charge_num, scheme.fail_charge_denom = settings.fail_charge_num, settings.fail_charge_denom
+    scheme.watermark_metric = settings.watermark_metric
+    scheme.watermark_interval_us = settings.watermark_interval_us
+    scheme.high, scheme.mid, scheme.low = settings.high, settings.mid, settings.low
+    scheme.core_filter_count, scheme.filter_count = settings.core_filter_count, settings.filter_count
+    scheme.destination_count = settings.destination_count
+    scheme.core_default_reject = settings.core_default_reject
+    scheme.ops_default_reject = settings.ops_default_reject
+
+
+@compiled
 def _is_due(monitor: Record, scheme: Record) -> bool:
     ended = scheme.max_nr_snapshots > 0 and scheme.nr_snapshots >= scheme.max_nr_snapshots
     return scheme.active == 1 and monitor.samples >= scheme.next_apply and not ended

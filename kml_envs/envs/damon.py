@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from kml_envs.damon import rendering
 from kml_envs.damon.config import Context, MonitoringAttributes
-from kml_envs.damon.memory_config import SWAP_DEVICES, MemoryConfig
+from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.programs import Machine, MonitoredPrograms, WarmPrograms
 from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
-from kml_envs.errors import UserError, unknown_name
+from kml_envs.errors import UserError
 from kml_envs.memory_suites import make_memory_workloads
 from kml_envs.proxy import ProxyOptions
 
@@ -65,8 +65,12 @@ class ProgramArguments:
             raise UserError(f"max_nr_regions {self.max_nr_regions}: must lie in 10..10000")
         return self.max_nr_regions
 
-    def warm(self, context: Context) -> WarmPrograms:
+    def warm(self, context: Context, max_nr_regions: int = 0) -> WarmPrograms:
         """Make the place where episodes begin.
+
+        Args:
+            context: DAMON's settings while a program warms up.
+            max_nr_regions: Room for the regions of other settings than these.
 
         Raises:
             UserError: The warm-up is negative, or there is no such workload.
@@ -74,7 +78,14 @@ class ProgramArguments:
         if self.warm_s < 0:
             raise UserError(f"warm_s {self.warm_s}: must not be negative")
         workloads = make_memory_workloads(self.workloads)
-        return WarmPrograms(self.machine(), workloads, context, warm_s=self.warm_s, episode_s=self.episode_s)
+        return WarmPrograms(
+            self.machine(),
+            workloads,
+            context,
+            warm_s=self.warm_s,
+            episode_s=self.episode_s,
+            max_nr_regions=max_nr_regions,
+        )
 
     def interval_us(self, shortest_us: int) -> int:
         """Length of a control interval.
@@ -116,7 +127,6 @@ class ProgramArguments:
 class DamonArguments(ProgramArguments):
     """Beside them, those of environments whose schemes act on memory: its machine, and how it is monitored."""
 
-    swap: str = "zram"
     memory_share: float = 1.5
     sample_us: int = 5_000
     aggr_us: int = 100_000
@@ -135,13 +145,11 @@ class DamonArguments(ProgramArguments):
         """The machine.
 
         Raises:
-            UserError: There is no such swap device, or no memory.
+            UserError: An argument is out of range.
         """
-        if self.swap not in SWAP_DEVICES:
-            raise unknown_name("swap device", self.swap, SWAP_DEVICES)
         if not 0.25 <= self.memory_share <= 16:
             raise UserError(f"memory_share {self.memory_share}: must lie in 0.25..16")
-        return Machine(MemoryConfig(swap=SWAP_DEVICES[self.swap]), self.memory_share)
+        return Machine(MemoryConfig(), self.memory_share)
 
 
 class DamonRendering(Rendering):

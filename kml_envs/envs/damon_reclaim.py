@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.damon import reclaim
+from kml_envs.damon.memory_config import SWAP_DEVICES
+from kml_envs.damon.programs import Machine
 from kml_envs.damon.reclaim import BUILTINS, ReclaimPrograms, watching_context
 from kml_envs.envs.damon import DamonArguments, DamonEnv, DamonVectorEnv
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
@@ -53,6 +55,18 @@ class ReclaimArguments(DamonArguments):
     """The arguments of `DamonReclaimEnv`."""
 
     builtin: str = BUILTINS[0]
+    swap: str = "zram"
+
+    def machine(self) -> Machine:
+        """The machine, with its swap device.
+
+        Raises:
+            UserError: There is no such swap device, or no memory.
+        """
+        if self.swap not in SWAP_DEVICES:
+            raise unknown_name("swap device", self.swap, SWAP_DEVICES)
+        machine = super().machine()
+        return replace(machine, config=replace(machine.config, swap=SWAP_DEVICES[self.swap]))
 
     def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
         """Programs that ask for settings, and the proxy's options."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.baselines import ConstantPolicy, Contender, builtin_contender, compared_builtins, names_of, suite_of
-from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, MONITOR, RECLAIM
+from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, MONITOR, RECLAIM, TIER
 from agents.deployment import deploy
 from agents.evaluation import compare, report
 from agents.exports import write_json
@@ -16,6 +16,7 @@ from kml_envs.errors import UserError
 
 SMALL = {"episode_s": 20.0, "warm_s": 2.0, "max_nr_regions": 100}
 IDLE = (1.0, 1.0, 0.0, 0.5, 1.0, 0.0)
+BRISK = (-0.5, -0.5, 0.5, -1.0, 0.0, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,19 @@ def test_the_report_says_who_won(comparison):
     assert "the best single built-in algorithm (" in text
     assert "sort-rows" in text and "clairvoyant" in text
     assert "loses 0." in text
+
+
+def test_tiering_is_compared_by_its_slowdown_and_with_two_oracles():
+    judged = Contender("agent (brisk)", TIER, SMALL, lambda space: ConstantPolicy(space, BRISK))
+    compared = compare(judged, ("sqlite-queries", "zigzag"), (1, 2))
+    results = compared.results
+    assert results.policies[-2:] == ("best static", "clairvoyant")
+    assert (results.of("best static", "score") <= results.of("clairvoyant", "score")).all()
+    assert (results.of("clairvoyant", "score") >= results.of("agent (brisk)", "score")).all()
+    text = report(compared)
+    less = 1.0 - results.of("agent (brisk)", "slowdown").mean() / results.of("mem_tier", "slowdown").mean()
+    assert f"a slowdown that is {abs(100 * less):.0f} % {'smaller' if less >= 0 else 'larger'}" in text
+    assert names_of(TIER, suite_of(TIER, "held-out"))[0] == "bursts-4-21"
 
 
 def test_results_are_written(comparison, tmp_path):

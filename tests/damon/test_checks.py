@@ -36,6 +36,17 @@ def scheme(action=Action.PAGEOUT, **values):
     return Context(schemes=(Scheme(action, AccessPattern(max_nr_accesses=0), **{"quotas": LIMITED, **values}),))
 
 
+def tiering(hot, cold, hot_node=0):
+    """Promote what `hot` samples at least find accessed, demote what `cold` at most do."""
+    limits = {"quotas": LIMITED}
+    return Context(
+        schemes=(
+            Scheme(Action.MIGRATE_HOT, AccessPattern(min_nr_accesses=hot), target_nid=hot_node, **limits),
+            Scheme(Action.MIGRATE_COLD, AccessPattern(max_nr_accesses=cold), target_nid=1, **limits),
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("context", "reason"),
     [
@@ -74,6 +85,16 @@ def test_kernel_refuses(context, reason):
         (scheme(Action.MIGRATE_COLD, target_nid=2), Reason.UNKNOWN_NODE),
         (scheme(Action.MIGRATE_COLD), Reason.UNKNOWN_NODE),
         (scheme(Action.MIGRATE_HOT, dests=(Destination(0, 1), Destination(7, 1))), Reason.UNKNOWN_NODE),
+        (scheme(Action.MIGRATE_COLD, target_nid=1, quotas=Quota()), Reason.MIGRATION_WITHOUT_QUOTA),
+        (
+            scheme(
+                Action.MIGRATE_COLD,
+                target_nid=1,
+                quotas=Quota(goals=(QuotaGoal(),), reset_interval_ms=1, goal_tuner=GoalTuner.TEMPORAL),
+            ),
+            Reason.MIGRATION_WITHOUT_QUOTA,
+        ),
+        (tiering(hot=1, cold=1), Reason.MIGRATION_THRESHOLDS_CROSSED),
         (
             scheme(quotas=Quota(reset_interval_ms=1, goals=(QuotaGoal(GoalMetric.NODE_MEM_FREE_BP, 50, nid=3),))),
             Reason.UNKNOWN_NODE,
@@ -98,6 +119,8 @@ def test_every_reason_is_tested():
 def test_sound_settings_pass():
     context = scheme(watermarks=Watermarks(FREE, 5_000_000, 500, 400, 200))
     assert check(context) is context
+    assert harmful_settings(tiering(hot=2, cold=1), nodes=2) == []
+    assert harmful_settings(tiering(hot=1, cold=1, hot_node=1), nodes=2) == []  # both ways lead to the same node
     assert harmful_settings(context, nodes=1) == []
     assert harmful_settings(scheme(Action.MIGRATE_COLD, target_nid=1), nodes=2) == []
 

@@ -17,6 +17,7 @@ from kml_envs.damon.config import (
 )
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.memory_state import allocate_memories
+from kml_envs.damon.monitor import advance_program
 from kml_envs.damon.state import set_memory
 from kml_envs.damon.versions import KernelVersion
 
@@ -91,3 +92,19 @@ def test_memory_lives_the_same_in_any_steps():
         totals.append((memory["paged_out"][0], state.monitors["random"][0]))
     assert totals[0] == pytest.approx(totals[1])
     assert np.isfinite(totals).all()
+
+
+def test_programs_stay_in_step_whatever_their_monitors_wait_for():
+    marks = Watermarks(WatermarkMetric.FREE_MEM_RATE, 2_000_000, 400, 300, 100)
+    asleep, _ = with_memory(Scheme(Action.PAGEOUT, COLD, watermarks=marks))
+    awake, memory = with_memory()
+    for until_us, asleep_us, awake_us in ((1_003_000, 0, 1_000_000), (2_500_000, 2_000_000, 2_500_000)):
+        for state in (asleep, awake):
+            advance_program(state.monitors[0], until_us)
+            assert state.monitors["memory_time_us"][0] == until_us
+        assert asleep.monitors["time_us"][0] == asleep_us
+        assert awake.monitors["time_us"][0] == awake_us
+    assert memory["time_us"][0] == 2_500_000
+    reference, _ = with_memory()
+    run(reference, 2_500_000)
+    np.testing.assert_array_equal(awake.regions, reference.regions)

@@ -169,6 +169,12 @@ def test_pressure_is_the_share_of_time_in_which_any_thread_waits():
     assert machine.psi_share_10s == pytest.approx((1 - np.exp(-0.1)) * machine.psi_us / 1e6)
 
 
+def test_touches_are_counted_by_node():
+    machine = Machine(flat(10.0), MemoryConfig(fast_bytes=128 * MIB, slow_bytes=256 * MIB)).run(5)
+    assert machine.touches == pytest.approx(5 * 10.0 * 65536)
+    assert machine.slow_touches / machine.touches == pytest.approx(machine.pages("slow") / 65536)
+
+
 def test_a_program_on_the_slow_node_is_as_slow_as_measured():
     config = MemoryConfig(fast_bytes=2 * MIB, slow_bytes=512 * MIB, slow_bytes_per_s=1e12)
     machine = Machine(flat(100.0), config).run(10.0)

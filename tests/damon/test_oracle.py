@@ -123,3 +123,15 @@ def test_the_static_bound_is_what_the_memory_model_charges():
     advance_rows(state.records, access, 10 * SECOND)
     bound = placement_bound(table, config, 10.0)
     assert record["tier_stall_us"] / record["time_us"] == pytest.approx(bound.static, rel=0.05)
+
+
+def test_a_program_cannot_wait_longer_than_the_time_there_is():
+    """All of the touches of a minute come in its last second: the bound is the memory model's there, too."""
+    phases = [(59 * SECOND, []), (SECOND, [(0, GIB, 100.0, 0.0)])]
+    table = build_table("spurt", phases, GIB)
+    config = MemoryConfig(fast_bytes=GIB // 2, slow_bytes=GIB, slow_bytes_per_s=1e15)
+    bound = placement_bound(table, config, 60.0)
+    state = allocate_memories(config, [table], [True], [0])
+    advance_rows(state.records, open_accesses(table), 60 * SECOND)
+    assert state.records["tier_stall_us"][0] / 60e6 == pytest.approx(bound.static, rel=0.01)
+    assert bound.static == pytest.approx(0.5 * 1.2 / 60, rel=0.01)

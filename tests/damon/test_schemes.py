@@ -23,7 +23,9 @@ from kml_envs.damon.config import (
     Watermarks,
     Weights,
 )
+from kml_envs.damon.schemes import copy_settings
 from kml_envs.damon.simulator import Sampling, commit_quota_goals
+from kml_envs.damon.state import SCHEME
 from kml_envs.damon.versions import KernelVersion
 
 OLD = KernelVersion.V6_17
@@ -321,3 +323,15 @@ def test_invariants(seed, version, quota_pages, min_age, per_sample):
     # The scheme that comes first sees every region before another one cuts it.
     assert stats(state, "sz_tried") == (3_600 // 100 * 1000 * PAGE,)
     assert state.monitors["refused_cuts"][0] == 0
+
+
+def test_copied_settings_are_all_settings_and_nothing_else():
+    names = SCHEME.names
+    behind = names.index("active")  # settings stand before it
+    both = np.zeros(2, SCHEME)
+    for number, name in enumerate(names):
+        both[name] = (number + 1, -1) if name != "effective_bp" else (number + 1, 7)
+    kept = both[1].copy()
+    copy_settings(both[1], both[0])
+    assert [both[name][1] for name in names[:behind]] == [both[name][0] for name in names[:behind]]
+    assert [both[name][1] for name in names[behind:]] == [kept[name] for name in names[behind:]]

@@ -61,7 +61,8 @@ def sample(env, rng):
 def cost(env_id, subsystem, info):
     """What an episode cost, from its closing information: blocks moved, nanoseconds of LfsPacing, ms of DAMON's."""
     if "Damon" in env_id:
-        return (0.5 - info["score"]) * 4.0 * DAMON_SECONDS * 1000
+        least = 0.5 if "Reclaim" in env_id else 0.0
+        return (least - info["score"]) * 4.0 * DAMON_SECONDS * 1000
     if "Pacing" in env_id:
         return round(info["excess_ms"] * 1e6) + subsystem.move_price_ns * info["moved_blocks"]
     return info["moved_blocks"]
