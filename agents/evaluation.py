@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.baselines import DAMON, PACING, Contender, Policy, compared_builtins
-from agents.memory_scores import describe_scores, evaluate_bound
+from agents.memory_scores import CLAIRVOYANT, describe_scores, evaluate_bound
 from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
-from agents.results import Comparison, join
+from agents.results import Comparison, Evaluation, join
 from agents.tables import describe
 from kml_envs.lfs.oracle import OracleKind
 
@@ -37,17 +37,33 @@ def compare(
     for contender in contenders.values():
         tell(contender.name)
         parts.append(evaluate(contender, workloads, seeds))
-    if judged.env_id in DAMON:
-        tell("clairvoyant")
-        parts.append(evaluate_bound(judged.env_id, judged.env_kwargs, parts[0]))
-    for kind in OracleKind if judged.env_id not in (PACING, *DAMON) else ():  # these know nothing of time
-        tell(kind.value)
-        parts.append(evaluate_oracle(kind, judged.env_id, judged.env_kwargs, workloads, seeds))
+    parts += play_oracles(judged.env_id, judged.env_kwargs, parts[0], tell)
     reference = references[0].name
     if not judged.builtin:
         reference = str(judged.env_kwargs.get("builtin", reference))
     builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
     return Comparison(join(parts), judged.name, reference, builtins)
+
+
+def play_oracles(
+    env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation, tell: Progress = lambda name: None
+) -> list[Evaluation]:
+    """Play the oracles that an environment has.
+
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments.
+        like: What another policy achieved on the same episodes.
+        tell: Told the name of each oracle before it plays.
+    """
+    if env_id in DAMON:
+        tell(CLAIRVOYANT)
+        return [evaluate_bound(env_id, env_kwargs, like)]
+    parts = []
+    for kind in OracleKind if env_id != PACING else ():  # these know nothing of time
+        tell(kind.value)
+        parts.append(evaluate_oracle(kind, env_id, env_kwargs, like.workloads, like.seeds))
+    return parts
 
 
 def closing_report(
