@@ -38,10 +38,10 @@ def markdown_suite(result: SuiteResult) -> str:
 
 def heading(result: SuiteResult) -> str:
     """What the table shows."""
-    suite, count = result.suite, len(result.runs)
+    suite, count, episodes = result.suite, len(result.runs), len(result.suite.episode_seeds)
     return (
         f"{suite.name}: {suite.measure.title} on {suite.env_id}, suite version {SUITE_VERSION}, "
-        f"{len(suite.episode_seeds)} episodes a workload; agent: interquartile mean over {count} "
+        f"{episodes} episode{'s' * (episodes != 1)} a workload; agent: interquartile mean over {count} "
         f"training seed{'s' * (count != 1)} [95 % bootstrap interval]"
     )
 
