@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from agents.benchmark_results import SuiteResult, over_runs, performance_profile
+from agents.statistics import FloatArray
 from kml_envs.files import write_atomically
 
-_LEVELS = np.linspace(-0.5, 0.5, 201)
+_LEVELS = 201
+_WIDEST = 0.5  # of gains as ratios
 _DRAWS = 500
 
 
@@ -19,7 +21,7 @@ def plot_suite(folder: Path, result: SuiteResult) -> tuple[Path, ...]:
     """Draw all pictures of a suite into a folder; returns their paths."""
     made = []
     for kind, draw in (
-        ("savings", plot_savings),
+        ("gains", plot_gains),
         ("learning-curves", plot_learning_curves),
         ("performance-profiles", plot_performance_profiles),
         ("probability-of-improvement", plot_improvement),
@@ -31,17 +33,17 @@ def plot_suite(folder: Path, result: SuiteResult) -> tuple[Path, ...]:
     return tuple(made)
 
 
-def plot_savings(path: Path, result: SuiteResult) -> None:
-    """What the agent saves on each workload against its best built-in algorithm, one dot for each training seed."""
+def plot_gains(path: Path, result: SuiteResult) -> None:
+    """What the agent gains on each workload over its best built-in algorithm, one dot for each training seed."""
     figure, axes = _figure(1.0 * len(result.references.workloads) + 3.0)
-    savings = 100 * result.savings()
-    places = np.arange(savings.shape[1])
-    axes.bar(places, [over_runs(column).estimate for column in savings.T], color="0.8", label="interquartile mean")
-    for row in savings:
+    gains = _scale(result) * result.gains()
+    places = np.arange(gains.shape[1])
+    axes.bar(places, [over_runs(column).estimate for column in gains.T], color="0.8", label="interquartile mean")
+    for row in gains:
         axes.plot(places, row, "k.", markersize=5)
     axes.axhline(0.0, color="black", linewidth=1)
     axes.set_xticks(places, result.references.workloads, rotation=30, ha="right")
-    axes.set_ylabel("saved against the best built-in of the workload, %")
+    axes.set_ylabel(_gain_label(result))
     _save(path, figure, axes)
 
 
@@ -60,26 +62,26 @@ def plot_learning_curves(path: Path, result: SuiteResult) -> None:
 
 
 def plot_performance_profiles(path: Path, result: SuiteResult) -> None:
-    """Share of runs and workloads that save at least as much, of the agent and the built-in algorithms."""
+    """Share of runs and workloads that gain at least as much, of the agent and the built-in algorithms."""
     figure, axes = _figure(7.0)
-    savings = result.savings()
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(len(savings), size=(_DRAWS, len(savings)))
-    profiles = np.stack([performance_profile(savings[rows], _LEVELS) for rows in drawn])
+    gains, best = result.gains(), result.best_builtin()[1]
+    others = {name: result.suite.measure.gain(result.reference(name), best)[None] for name in result.builtins}
+    levels = _levels(result, np.concatenate([gains, *others.values()]))
+    shown, generator = _scale(result) * levels, np.random.default_rng(0)
+    drawn = generator.integers(len(gains), size=(_DRAWS, len(gains)))
+    profiles = np.stack([performance_profile(gains[rows], levels) for rows in drawn])
     low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
-    axes.fill_between(100 * _LEVELS, low, high, alpha=0.3)
-    axes.plot(100 * _LEVELS, performance_profile(savings, _LEVELS), linewidth=2, label="agent")
-    best = result.best_builtin()[1]
-    for name in result.builtins:
-        other = 1.0 - result.reference(name) / best
-        axes.plot(100 * _LEVELS, performance_profile(other[None], _LEVELS), linewidth=1, alpha=0.7, label=name)
-    axes.set_xlabel("saved at least, % of the cost of the best built-in algorithm of the workload")
+    axes.fill_between(shown, low, high, alpha=0.3)
+    axes.plot(shown, performance_profile(gains, levels), linewidth=2, label="agent")
+    for name, other in others.items():
+        axes.plot(shown, performance_profile(other, levels), linewidth=1, alpha=0.7, label=name)
+    axes.set_xlabel(f"at least: {_gain_label(result)}")
     axes.set_ylabel("share of runs and workloads")
     _save(path, figure, axes)
 
 
 def plot_improvement(path: Path, result: SuiteResult) -> None:
-    """Probability that the agent costs less than each built-in algorithm on the same episode."""
+    """Probability that the agent is better than each built-in algorithm on the same episode."""
     figure, axes = _figure(7.0)
     intervals = [result.probability_of_improvement(name) for name in result.builtins]
     places = np.arange(len(intervals))
@@ -90,8 +92,26 @@ def plot_improvement(path: Path, result: SuiteResult) -> None:
     axes.axvline(0.5, color="black", linewidth=1)
     axes.set_yticks(places, result.builtins)
     axes.set_xlim(0.0, 1.0)
-    axes.set_xlabel("P(agent costs less)")
+    axes.set_xlabel("P(agent is better)")
     _save(path, figure, axes)
+
+
+def _scale(result: SuiteResult) -> float:
+    return 100.0 if result.suite.measure.ratio else 1.0
+
+
+def _gain_label(result: SuiteResult) -> str:
+    measure = result.suite.measure
+    unit = ", %" if measure.ratio else f", {measure.metric.replace('_', ' ')}"
+    return "gain over the best built-in of the workload" + unit
+
+
+def _levels(result: SuiteResult, gains: FloatArray) -> FloatArray:
+    """Gains at which a profile is drawn, as far as some policy gains or loses."""
+    widest = 1.05 * max(float(np.abs(gains).max()), 1e-6)
+    if result.suite.measure.ratio:
+        widest = min(widest, _WIDEST)
+    return np.linspace(-widest, widest, _LEVELS)
 
 
 def _figure(width: float) -> tuple[Figure, Axes]:

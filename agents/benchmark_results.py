@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from agents.benchmark_suites import BenchmarkSuite
+from agents.damon_environments import CLAIRVOYANT
 from agents.results import Evaluation
-from agents.statistics import FloatArray, Interval, bootstrap_interval, geometric_mean, interquartile_mean
+from agents.statistics import FloatArray, Interval, bootstrap_interval, interquartile_mean
 from agents.statistics import normalized_score as score_of_episodes
 from kml_envs.files import write_arrays
 from kml_envs.lfs.oracle import OracleKind
+
+ORACLES = (*(kind.value for kind in OracleKind), CLAIRVOYANT)
+"""Rows of the references that are upper bounds, not built-in algorithms."""
 
 
 @dataclass(frozen=True)
@@ -51,65 +55,76 @@ class SuiteResult:
     @property
     def builtins(self) -> tuple[str, ...]:
         """Names of the built-in algorithms."""
-        oracles = {kind.value for kind in OracleKind}
-        return tuple(name for name in self.references.policies if name not in oracles)
+        return tuple(name for name in self.references.policies if name not in ORACLES)
+
+    @property
+    def oracles(self) -> tuple[str, ...]:
+        """Names of the oracles."""
+        return tuple(name for name in self.references.policies if name in ORACLES)
 
     @property
     def agent(self) -> FloatArray:
-        """(R, W) costs of the runs, mean over episodes."""
-        return np.stack([_costs(run, self.suite.metric)[0] for run in self.runs.values()])
+        """(R, W) what the runs reached, mean over episodes."""
+        return np.stack([self._values(run)[0] for run in self.runs.values()])
 
     def reference(self, name: str) -> FloatArray:
-        """(W,) costs of a built-in algorithm or an oracle; NaN where it does not play."""
+        """(W,) what a built-in algorithm or an oracle reached; NaN where it does not play."""
         if name not in self.references.policies:
             return np.full(len(self.references.workloads), np.nan)
-        values: FloatArray = _costs(self.references, self.suite.metric)[self.references.policies.index(name)]
+        values: FloatArray = self._values(self.references)[self.references.policies.index(name)]
         return values
 
     def best_builtin(self) -> tuple[list[str], FloatArray]:
-        """Names (W,) and costs (W,) of the best built-in algorithm of each workload, with hindsight."""
-        costs = np.stack([self.reference(name) for name in self.builtins])
-        best = costs.argmin(axis=0)
-        return [self.builtins[row] for row in best], costs.min(axis=0)
+        """Names (W,) and values (W,) of the best built-in algorithm of each workload, with hindsight."""
+        values = np.stack([self.reference(name) for name in self.builtins])
+        best = self.suite.measure.best(values)
+        return [self.builtins[row] for row in best], np.asarray(values[best, np.arange(values.shape[1])])
 
     def best_single(self) -> str:
-        """The built-in algorithm with the lowest geometric mean over the workloads."""
-        means = [float(geometric_mean(self.reference(name))) for name in self.builtins]
-        return self.builtins[int(np.argmin(means))]
+        """The built-in algorithm that is best in the average over the workloads."""
+        means = np.array([[self.suite.measure.mean(self.reference(name))] for name in self.builtins])
+        return self.builtins[int(self.suite.measure.best(means)[0])]
 
-    def savings(self) -> FloatArray:
-        """(R, W) share of the cost of each workload's best built-in algorithm that the runs save."""
-        return np.asarray(1.0 - self.agent / self.best_builtin()[1])
+    def gains(self) -> FloatArray:
+        """(R, W) by how much the runs are better than the best built-in algorithm of each workload."""
+        return self.suite.measure.gain(self.agent, self.best_builtin()[1])
 
-    def saving(self, against: FloatArray) -> Interval:
-        """Saving in geometric mean over the workloads, against costs (W,): over the runs."""
-        return over_runs(1.0 - geometric_mean(self.agent) / float(geometric_mean(against)))
+    def gain(self, against: FloatArray) -> Interval:
+        """By how much the average over the workloads is better than that of values (W,): over the runs."""
+        measure = self.suite.measure
+        return over_runs(measure.gain(measure.mean(self.agent), measure.mean(against)))
 
-    def normalized_score(self, oracle: OracleKind) -> Interval:
+    def normalized_score(self, oracle: str) -> Interval:
         """Over the runs, of the interquartile mean over workloads and episodes; 0 = the environment's built-in."""
-        if oracle.value not in self.references.policies:
+        if oracle not in self.references.policies or "moved_blocks" not in self.references.metrics:
             return Interval(float("nan"), float("nan"), float("nan"))
         of = self.references.of
-        builtin, best = of(self.builtins[0]), of(oracle.value)
+        builtin, best = of(self.builtins[0]), of(oracle)
         users = of(self.builtins[0], "user_blocks")
         scores = [score_of_episodes(builtin, run.of(run.policies[0]), best, users) for run in self.runs.values()]
         return over_runs(np.array([interquartile_mean(score) for score in scores]))
 
-    def deployed_saving(self) -> FloatArray | None:
-        """(R, W) share of the built-in algorithm's cost that deployment under mode `auto` saves."""
+    def deployed_gain(self) -> FloatArray | None:
+        """(R, W) by how much deployment under mode `auto` is better than the built-in algorithm alone."""
         if not self.deployments:
             return None
-        costs = np.stack([_costs(played, self.suite.metric) for played in self.deployments.values()])
-        return np.asarray(1.0 - costs[:, 0] / costs[:, 1])
+        values = np.stack([self._values(played) for played in self.deployments.values()])
+        return self.suite.measure.gain(values[:, 0], values[:, 1])
 
     def probability_of_improvement(self, name: str) -> Interval:
-        """Probability that a run costs less than a built-in algorithm on the same episode; half for equal costs."""
-        other = self.references.of(name, self.suite.metric)
+        """Probability that a run is better than a built-in algorithm on the same episode; half for equal values."""
+        measure = self.suite.measure
+        other = self.references.of(name, measure.metric)
         wins = []
         for run in self.runs.values():
-            own = run.of(run.policies[0], self.suite.metric)
-            wins.append(float(((own < other) + 0.5 * (own == other)).mean()))
+            own = run.of(run.policies[0], measure.metric)
+            better = own > other if measure.more_is_better else own < other
+            wins.append(float((better + 0.5 * (own == other)).mean()))
         return bootstrap_interval(np.array([wins]), lambda values: float(values.mean()))
+
+    def _values(self, evaluation: Evaluation) -> FloatArray:
+        """(P, W) mean over the episodes of a workload."""
+        return np.asarray(evaluation.metrics[self.suite.measure.metric].mean(axis=2))
 
 
 def over_runs(values: FloatArray) -> Interval:
@@ -117,9 +132,9 @@ def over_runs(values: FloatArray) -> Interval:
     return bootstrap_interval(values[None])
 
 
-def performance_profile(savings: FloatArray, levels: FloatArray) -> FloatArray:
-    """(L,) share of runs and workloads (R, W) that save at least as much as each level (L,)."""
-    return np.asarray((savings[..., None] >= levels).mean(axis=(0, 1)))
+def performance_profile(gains: FloatArray, levels: FloatArray) -> FloatArray:
+    """(L,) share of runs and workloads (R, W) that gain at least as much as each level (L,)."""
+    return np.asarray((gains[..., None] >= levels).mean(axis=(0, 1)))
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -135,8 +150,3 @@ def read_evaluation(path: Path) -> Evaluation:
         names = {key: tuple(arrays[key].tolist()) for key in ("policies", "workloads", "seeds")}
         metrics = {key.removeprefix("metric_"): arrays[key] for key in arrays.files if key.startswith("metric_")}
     return Evaluation(names["policies"], names["workloads"], names["seeds"], metrics)
-
-
-def _costs(evaluation: Evaluation, metric: str) -> FloatArray:
-    """(P, W) mean over the episodes of a workload."""
-    return np.asarray(evaluation.metrics[metric].mean(axis=2))

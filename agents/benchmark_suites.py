@@ -1,7 +1,8 @@
 """What a benchmark plays: an environment, its held-out workloads, and the built-in algorithms that agents must beat.
 
 A suite has the name of the agent that is shipped for it: `python evaluate.py --suite lfs-tune` plays all training seeds
-of that agent. Results carry the version of the workloads (`kml_envs.suites.SUITE_VERSION`).
+of that agent, `python -m agents.benchmark --only lfs-tune` trains them anew. Results carry the version of the workloads
+(`kml_envs.suites.SUITE_VERSION`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.baselines import PACING, TUNE, VICTIM, Contender, Policy, builtin_contender, compared_builtins, suite_of
-from agents.playing import evaluate, evaluate_oracle
+from agents.baselines import (
+    PACING,
+    TUNE,
+    VICTIM,
+    Contender,
+    Policy,
+    builtin_contender,
+    compared_builtins,
+    names_of,
+    suite_of,
+)
+from agents.damon_environments import MONITOR, RECLAIM, TIER
+from agents.evaluation import play_oracles
+from agents.goals import Goal, GoalKind
+from agents.measures import MEAN_SCORE, TAIL_LATENCY, WRITE_AMPLIFICATION, Measure
+from agents.playing import evaluate
 from agents.results import Evaluation, join
 from kml_envs.errors import unknown_name
 from kml_envs.lfs.oracle import OracleKind
-from kml_envs.suites import workload_names
 
 EPISODE_SEEDS = (1001, 1002, 1003, 1004, 1005)
 AGENT = "agent"
 _MORE_BUILTINS = ("fifo", "d-choices")
 _SPLIT = "user-gc-split"
+_VOLUMES = {"episode_volumes": 60.0}
 
 
 @dataclass(frozen=True)
@@ -31,9 +46,10 @@ class BenchmarkSuite:
         name: Of the suite, and of the agent that is shipped for it.
         env_id: The environment.
         algo: What `agents.benchmark` trains with.
-        metric: What is compared, lower is better: a name of `agents.results`.
+        measure: What is compared, whether less or more of it is better, and how workloads are averaged.
+        goals: What is to be reached.
         more_builtins: Built-in algorithms beside those of a closing table.
-        deployment_volumes: Length of a deployment under mode `auto`, in volumes of user writes; 0: there is none.
+        deployment: Length of a deployment under mode `auto`, as arguments of the environment; empty: there is none.
         env_kwargs: Arguments of the environment.
         workloads: Suites or workloads to play; empty: the environment's held-out suite.
         episode_seeds: One episode each, on every workload.
@@ -42,9 +58,10 @@ class BenchmarkSuite:
     name: str
     env_id: str
     algo: str
-    metric: str = "write_amplification"
+    measure: Measure = WRITE_AMPLIFICATION
+    goals: tuple[Goal, ...] = ()
     more_builtins: tuple[str, ...] = ()
-    deployment_volumes: float = 60.0
+    deployment: Mapping[str, float] = field(default_factory=dict)
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
     episode_seeds: tuple[int, ...] = EPISODE_SEEDS
@@ -52,7 +69,7 @@ class BenchmarkSuite:
     @property
     def played(self) -> tuple[str, ...]:
         """Names of the workloads that are played."""
-        return workload_names(self.workloads or suite_of(self.env_id, "held-out"))
+        return names_of(self.env_id, self.workloads or suite_of(self.env_id, "held-out"))
 
     @property
     def builtins(self) -> tuple[Contender, ...]:
@@ -68,13 +85,55 @@ SUITES: dict[str, BenchmarkSuite] = {
             "lfs-tune",
             TUNE,
             "ppo",
+            goals=(
+                Goal(GoalKind.BEST_OF_EACH, 0.15),
+                Goal(GoalKind.WORST_WORKLOAD, -0.02),
+                Goal(GoalKind.NORMALIZED_SCORE, 0.2, OracleKind.CLAIRVOYANT.value),
+                Goal(GoalKind.NORMALIZED_SCORE, 0.5, OracleKind.INFORMED.value),
+            ),
             more_builtins=(
                 *_MORE_BUILTINS,
                 *(f"{name}/{_SPLIT}" for name in ("cost-benefit-sqrt", "atgc", *_MORE_BUILTINS)),
             ),
+            deployment=_VOLUMES,
         ),
-        BenchmarkSuite("lfs-victim", VICTIM, "ppo_mask", more_builtins=_MORE_BUILTINS),
-        BenchmarkSuite("lfs-pacing", PACING, "ppo_mask", metric="latency_p999_ms", deployment_volumes=0.0),
+        BenchmarkSuite(
+            "lfs-victim",
+            VICTIM,
+            "ppo_mask",
+            goals=(Goal(GoalKind.BEST_OF_EACH, 0.08), Goal(GoalKind.WORST_WORKLOAD, -0.02)),
+            more_builtins=_MORE_BUILTINS,
+            deployment=_VOLUMES,
+        ),
+        BenchmarkSuite(
+            "lfs-pacing",
+            PACING,
+            "ppo_mask",
+            TAIL_LATENCY,
+            goals=(
+                Goal(GoalKind.OWN_BUILTIN, 0.4, TAIL_LATENCY.metric),
+                Goal(GoalKind.OWN_BUILTIN, 0.7, "stall_ms"),
+                Goal(GoalKind.OWN_BUILTIN, 0.0, WRITE_AMPLIFICATION.metric),
+            ),
+        ),
+        BenchmarkSuite(
+            "damon-reclaim",
+            RECLAIM,
+            "ppo",
+            MEAN_SCORE,
+            goals=(Goal(GoalKind.BEST_SINGLE_SHARE, 0.2), Goal(GoalKind.SHARE_OF_ORACLE, 0.8)),
+        ),
+        BenchmarkSuite(
+            "damon-monitor",
+            MONITOR,
+            "ppo",
+            MEAN_SCORE,
+            goals=(
+                Goal(GoalKind.OWN_BUILTIN, 0.2, "access_error"),
+                Goal(GoalKind.OWN_BUILTIN, 0.0, "monitor_cpu_share"),
+            ),
+        ),
+        BenchmarkSuite("damon-tier", TIER, "ppo", MEAN_SCORE, goals=(Goal(GoalKind.OWN_BUILTIN, 0.3, "slowdown"),)),
     )
 }
 
@@ -90,13 +149,16 @@ def find_suite(name: str) -> BenchmarkSuite:
     return SUITES[name]
 
 
+def measure_of(env_id: str) -> Measure:
+    """What agents of an environment are judged by."""
+    return next((suite.measure for suite in SUITES.values() if suite.env_id == env_id), WRITE_AMPLIFICATION)
+
+
 def play_references(suite: BenchmarkSuite) -> Evaluation:
     """Play the built-in algorithms and, where there are any, the oracles."""
     workloads, seeds = suite.played, suite.episode_seeds
     parts = [evaluate(contender, workloads, seeds) for contender in suite.builtins]
-    for kind in OracleKind if suite.env_id != PACING else ():  # oracles know nothing of time
-        parts.append(evaluate_oracle(kind, suite.env_id, suite.env_kwargs, workloads, seeds))
-    return join(parts)
+    return join([*parts, *play_oracles(suite.env_id, suite.env_kwargs, parts[0])])
 
 
 def play_agent(suite: BenchmarkSuite, policy: Policy) -> Evaluation:
@@ -111,9 +173,9 @@ def play_deployment(suite: BenchmarkSuite, policy: Policy) -> Evaluation | None:
     Returns:
         Two rows, of the same writes; None where the suite has no deployment.
     """
-    if not suite.deployment_volumes:
+    if not suite.deployment:
         return None
-    kwargs = {**suite.env_kwargs, "episode_volumes": suite.deployment_volumes}
+    kwargs = {**suite.env_kwargs, **suite.deployment}
     auto = Contender(AGENT, suite.env_id, {**kwargs, "mode": "auto"}, lambda space: policy)
     alone = Contender("built-in", suite.env_id, {**kwargs, "mode": "emergency"})
     return join([evaluate(each, suite.played, suite.episode_seeds) for each in (auto, alone)])

@@ -5,22 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.benchmark_goals import goal_rows
 from agents.benchmark_results import SuiteResult, over_runs
 from agents.run_folder import provenance
-from agents.statistics import Interval, geometric_mean
+from agents.statistics import FloatArray, Interval, geometric_mean
 from agents.tables import format_table
 from kml_envs.files import write_text
-from kml_envs.lfs.oracle import OracleKind
 from kml_envs.suites import SUITE_VERSION
 
 Rows = list[list[str]]
-TITLES = {"write_amplification": "write amplification", "latency_p999_ms": "p99.9 of the write latencies, in ms"}
 
 
 def describe_suite(result: SuiteResult) -> str:
@@ -38,70 +38,65 @@ def markdown_suite(result: SuiteResult) -> str:
 
 def heading(result: SuiteResult) -> str:
     """What the table shows."""
-    suite, count = result.suite, len(result.runs)
+    suite, count, episodes = result.suite, len(result.runs), len(result.suite.episode_seeds)
     return (
-        f"{suite.name}: {TITLES[suite.metric]} on {suite.env_id}, suite version {SUITE_VERSION}, "
-        f"{len(suite.episode_seeds)} episodes a workload; agent: interquartile mean over {count} "
+        f"{suite.name}: {suite.measure.title} on {suite.env_id}, suite version {SUITE_VERSION}, "
+        f"{episodes} episode{'s' * (episodes != 1)} a workload; agent: interquartile mean over {count} "
         f"training seed{'s' * (count != 1)} [95 % bootstrap interval]"
     )
 
 
 def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:
-    """Header and rows: one for each workload, and the geometric mean."""
-    single = result.best_single()
+    """Header and rows: one for each workload, and their average."""
+    measure, single = result.suite.measure, result.best_single()
     names, best = result.best_builtin()
-    deployed = result.deployed_saving()
-    oracles = [kind.value for kind in OracleKind if kind.value in result.references.policies]
-    header = ["workload", "best built-in", "its cost", single, "agent", "against the best", *oracles]
+    deployed = result.deployed_gain()
+    header = ["workload", "best built-in", "its value", single, "agent", "against the best", *result.oracles]
+    columns = [result.reference(single), best, *(result.reference(name) for name in result.oracles)]
     body: Rows = []
-    columns = [result.reference(name) for name in oracles]
     for row, workload in enumerate(result.references.workloads):
-        own = over_runs(result.agent[:, row])
-        cells = [workload, names[row], f"{best[row]:.3f}", f"{result.reference(single)[row]:.3f}"]
-        cells += [_bracketed(own), f"{100 * (own.estimate / best[row] - 1):+.1f} %"]
-        body.append([*cells, *(_number(column[row]) for column in columns)])
-    own = over_runs(geometric_mean(result.agent))
-    mark, fixed = float(geometric_mean(best)), float(geometric_mean(result.reference(single)))
-    cells = ["geometric mean", "of each workload", f"{mark:.3f}", f"{fixed:.3f}", _bracketed(own)]
-    cells.append(f"{100 * (own.estimate / mark - 1):+.1f} %")
-    body.append([*cells, *(_number(float(geometric_mean(column))) for column in columns)])
+        body.append([workload, names[row], *_cells(result, result.agent[:, row], [column[row] for column in columns])])
+    means = [measure.mean(column) for column in columns]
+    body.append([measure.average, "of each workload", *_cells(result, measure.mean(result.agent), means)])
     if deployed is not None:
         header.append("auto against the built-in")
+        changes = deployed if measure.more_is_better else -deployed
         for row in range(len(body) - 1):
-            body[row].append(f"{-100 * over_runs(deployed[:, row]).estimate:+.1f} %")
-        overall = over_runs(1.0 - geometric_mean(1.0 - deployed))
-        body[-1].append(f"{-100 * overall.estimate:+.1f} %")
+            body[row].append(measure.change_text(over_runs(changes[:, row]).estimate))
+        overall = geometric_mean(1.0 + changes) - 1.0 if measure.ratio else changes.mean(axis=1)
+        body[-1].append(measure.change_text(over_runs(overall).estimate))
     return header, body
 
 
 def sentences(result: SuiteResult) -> list[str]:
     """What the table says, in plain words."""
-    single = result.best_single()
+    measure, single = result.suite.measure, result.best_single()
     said = []
     for what, against in (
         (f"the best single built-in algorithm ({single})", result.reference(single)),
         ("the best built-in algorithm of each workload, chosen with hindsight", result.best_builtin()[1]),
     ):
-        saving = result.saving(against)
-        verdict = (
-            "beats" if saving.low > 0 else "does not beat" if saving.high < 0 else "equals, as far as the runs tell,"
-        )
-        said.append(f"The agent {verdict} {what}: {_percent(saving)} lower in geometric mean.")
-    worst = (1.0 - result.savings()).mean(axis=0) - 1.0
-    place = int(np.argmax(worst))
+        gain = result.gain(against)
+        verdict = "beats" if gain.low > 0 else "does not beat" if gain.high < 0 else "equals, as far as the runs tell,"
+        said.append(f"The agent {verdict} {what}: {measure.gain_text(gain)}.")
+    gains = result.gains().mean(axis=0)
+    place = int(np.argmin(gains))
     workload = result.references.workloads[place]
-    relation = "higher" if worst[place] > 0 else "lower"
-    said.append(f"Its worst workload is {workload}: {100 * abs(worst[place]):.1f} % {relation} than the best built-in.")
-    for kind in OracleKind:
-        score = result.normalized_score(kind)
+    change = float(gains[place]) * (1.0 if measure.more_is_better else -1.0)
+    relation = "higher" if change > 0 else "lower"
+    said.append(f"Its worst workload is {workload}: {_unsigned(result, change)} {relation} than the best built-in.")
+    for oracle in result.oracles:
+        score = result.normalized_score(oracle)
         if not np.isnan(score.estimate):
-            said.append(f"Normalized score against the {kind.value}: {_bracketed(score)} (0 = {result.builtins[0]}).")
-    if (deployed := result.deployed_saving()) is not None:
-        least = over_runs(deployed.min(axis=1)).estimate
+            said.append(f"Normalized score against the {oracle}: {_bracketed(score)} (0 = {result.builtins[0]}).")
+    if (deployed := result.deployed_gain()) is not None:
+        least = over_runs(deployed.min(axis=1)).estimate * (1.0 if measure.more_is_better else -1.0)
         said.append(
-            f"Under mode auto, over {result.suite.deployment_volumes:g} volumes of user writes, the worst workload "
-            f"costs {-100 * least:+.1f} % against the built-in algorithm alone ({result.builtins[0]})."
+            f"Under mode auto, over {_length(result.suite.deployment)}, the worst workload "
+            f"costs {measure.change_text(least)} against the built-in algorithm alone ({result.builtins[0]})."
         )
+    for what, wanted, got, verdict in goal_rows(result):
+        said.append(f"Goal, {what}: at least {wanted}; the agent has {got}: {verdict}.")
     return said
 
 
@@ -118,10 +113,11 @@ def write_suite_json(path: Path, result: SuiteResult) -> None:
         "best_builtin": {"names": names, "costs": _plain(best)},
         "best_single_builtin": result.best_single(),
         "agent": _plain(result.agent),
-        "saving_against_best_single": asdict(result.saving(result.reference(result.best_single()))),
-        "saving_against_best_of_each": asdict(result.saving(best)),
-        "normalized_score": {kind.value: _plain(asdict(result.normalized_score(kind))) for kind in OracleKind},
-        "deployed_saving": None if (deployed := result.deployed_saving()) is None else _plain(deployed),
+        "gain_over_best_single": asdict(result.gain(result.reference(result.best_single()))),
+        "gain_over_best_of_each": asdict(result.gain(best)),
+        "normalized_score": {name: _plain(asdict(result.normalized_score(name))) for name in result.oracles},
+        "goals": [dict(zip(("goal", "wanted", "reached", "verdict"), row, strict=True)) for row in goal_rows(result)],
+        "deployed_gain": None if (deployed := result.deployed_gain()) is None else _plain(deployed),
         "probability_of_improvement": {
             name: asdict(result.probability_of_improvement(name)) for name in result.builtins
         },
@@ -148,20 +144,30 @@ def write_suite_csv(path: Path, result: SuiteResult) -> None:
     write_text(path, text.getvalue())
 
 
-def _bracketed(interval: Interval) -> str:
-    if interval.low == interval.high:  # a single run
-        return f"{interval.estimate:.3f}"
-    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def _bracketed(interval: Interval, decimals: int = 3) -> str:
+    estimate, low, high = (f"{value:.{decimals}f}" for value in (interval.estimate, interval.low, interval.high))
+    return estimate if interval.low == interval.high else f"{estimate} [{low}, {high}]"  # a single run has none
 
 
-def _percent(interval: Interval) -> str:
-    if interval.low == interval.high:
-        return f"{100 * interval.estimate:.1f} %"
-    return f"{100 * interval.estimate:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+def _cells(result: SuiteResult, runs: FloatArray, references: Sequence[FloatArray | float]) -> list[str]:
+    """One row's cells: the best built-in's value, the best single one's, the agent's, its change, the oracles'."""
+    measure = result.suite.measure
+    single, best, *oracles = (float(value) for value in references)
+    own = over_runs(runs)
+    change = float(measure.change(np.asarray(own.estimate), np.asarray(best)))
+    texts = [measure.value_text(best), measure.value_text(single), _bracketed(own, measure.decimals)]
+    return [*texts, measure.change_text(change), *(measure.value_text(value) for value in oracles)]
 
 
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"
+def _unsigned(result: SuiteResult, change: float) -> str:
+    return result.suite.measure.change_text(abs(change)).removeprefix("+")
+
+
+def _length(deployment: Mapping[str, float]) -> str:
+    """How long a deployment lasts, in words."""
+    if "episode_volumes" in deployment:
+        return f"{deployment['episode_volumes']:g} volumes of user writes"
+    return f"{deployment['episode_s']:g} s"
 
 
 def _plain(values: Any) -> Any:  # noqa: ANN401 (lists as deep as the array)

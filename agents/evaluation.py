@@ -10,7 +10,7 @@ from agents.damon_environments import CLAIRVOYANT, DAMON_ENVIRONMENTS
 from agents.memory_scores import describe_scores, evaluate_bound
 from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
-from agents.results import Comparison, join
+from agents.results import Comparison, Evaluation, join
 from agents.tables import describe
 from kml_envs.lfs.oracle import OracleKind
 
@@ -38,18 +38,35 @@ def compare(
     for contender in contenders.values():
         tell(contender.name)
         parts.append(evaluate(contender, workloads, seeds))
-    known = DAMON_ENVIRONMENTS.get(judged.env_id)
-    if known is not None and known.bound is not None:
-        tell(CLAIRVOYANT)
-        parts.append(evaluate_bound(known.bound, judged.env_id, judged.env_kwargs, parts[0]))
-    for kind in OracleKind if judged.env_id not in (PACING, *DAMON_ENVIRONMENTS) else ():  # these know nothing of time
-        tell(kind.value)
-        parts.append(evaluate_oracle(kind, judged.env_id, judged.env_kwargs, workloads, seeds))
+    parts += play_oracles(judged.env_id, judged.env_kwargs, parts[0], tell)
     reference = references[0].name
     if not judged.builtin:
         reference = str(judged.env_kwargs.get("builtin", reference))
     builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
     return Comparison(join(parts), judged.name, reference, builtins, judged.env_id)
+
+
+def play_oracles(
+    env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation, tell: Progress = lambda name: None
+) -> list[Evaluation]:
+    """Play the oracles that an environment has.
+
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments.
+        like: What another policy achieved on the same episodes.
+        tell: Told the name of each oracle before it plays.
+    """
+    if (known := DAMON_ENVIRONMENTS.get(env_id)) is not None:
+        if known.bound is None:
+            return []
+        tell(CLAIRVOYANT)
+        return [evaluate_bound(known.bound, env_id, env_kwargs, like)]
+    parts = []
+    for kind in OracleKind if env_id != PACING else ():  # these know nothing of time
+        tell(kind.value)
+        parts.append(evaluate_oracle(kind, env_id, env_kwargs, like.workloads, like.seeds))
+    return parts
 
 
 def closing_report(

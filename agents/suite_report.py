@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agents.baselines import Policy
-from agents.benchmark_plots import plot_savings
+from agents.benchmark_plots import plot_gains
 from agents.benchmark_results import SuiteResult
 from agents.benchmark_suites import BenchmarkSuite, play_agent, play_deployment, play_references
 from agents.benchmark_tables import describe_suite, write_suite_csv, write_suite_json
@@ -52,5 +52,5 @@ def report_suite(result: SuiteResult, *, json: Path | None, csv: Path | None, pl
     if csv is not None:
         write_suite_csv(csv, result)
     if plot is not None:
-        plot_savings(plot, result)
+        plot_gains(plot, result)
     return describe_suite(result)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from agents.baselines import TUNE, RandomPolicy
+from agents.benchmark_goals import goal_rows, reached
 from agents.benchmark_plots import plot_suite
 from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
 from agents.benchmark_suites import SUITES, BenchmarkSuite, play_agent, play_deployment
 from agents.benchmark_tables import describe_suite, markdown_suite, write_suite_csv, write_suite_json
+from agents.goals import Goal, GoalKind
 from agents.judging import JudgingOptions, judge
 from agents.results import METRICS, Evaluation
 from kml_envs.errors import UserError
@@ -40,31 +42,74 @@ def result():
     runs = {seed: evaluation({"agent": costs}) for seed, costs in enumerate(((1.0, 3.0), (1.5, 3.0), (1.6, 3.3)))}
     deployments = {seed: evaluation({"agent": (3.0, 3.0), "built-in": (4.0, 3.0)}) for seed in runs}
     curves = {seed: Curve(np.array([0.0, 100.0]), np.array([0.0, 0.1 * seed])) for seed in runs}
-    return SuiteResult(BenchmarkSuite("try-out", TUNE, "ppo"), references, runs, deployments, curves)
+    goals = (
+        Goal(GoalKind.BEST_OF_EACH, 0.1),
+        Goal(GoalKind.WORST_WORKLOAD, -0.02),
+        Goal(GoalKind.NORMALIZED_SCORE, 0.5, CLAIRVOYANT),
+    )
+    suite = BenchmarkSuite("try-out", TUNE, "ppo", goals=goals, deployment={"episode_volumes": 60.0})
+    return SuiteResult(suite, references, runs, deployments, curves)
 
 
-def test_savings_are_against_the_best_builtin_of_each_workload(result):
+@pytest.fixture
+def scored():
+    """A score of which more is better, on the same two workloads, of a suite without deployment."""
+
+    def scores(values):
+        array = np.repeat(np.array(list(values.values()), float)[..., None], 2, axis=2)
+        return Evaluation(tuple(values), ("skewed", "uniform"), (1, 2), {"score": array})
+
+    references = scores({"prcl": (0.0, 0.2), "senpai": (-0.1, 0.4), "clairvoyant": (0.5, 0.5)})
+    runs = {seed: scores({"agent": values}) for seed, values in enumerate(((0.1, 0.3), (0.2, 0.3), (0.3, 0.4)))}
+    suite = dataclasses.replace(SUITES["damon-reclaim"], name="try-out")
+    return SuiteResult(suite, references, runs, {}, {})
+
+
+def test_gains_are_over_the_best_builtin_of_each_workload(result):
     names, costs = result.best_builtin()
     assert (names, costs.tolist()) == (["cost-benefit", "greedy"], [2.0, 3.0])
     assert result.best_single() == "cost-benefit"  # 8 against 12 in product
-    assert result.savings() == pytest.approx(np.array([[0.5, 0.0], [0.25, 0.0], [0.2, -0.1]]))
-    saving = result.saving(costs)
+    assert result.gains() == pytest.approx(np.array([[0.5, 0.0], [0.25, 0.0], [0.2, -0.1]]))
+    saving = result.gain(costs)
     expected = 1.0 - np.sqrt(np.array([3.0, 4.5, 1.6 * 3.3]) / 6.0)
     assert saving.estimate == pytest.approx(expected.mean())
     assert (saving.low, saving.high) == pytest.approx((expected.min(), expected.max()))
-    assert result.deployed_saving() == pytest.approx(np.array([[0.25, 0.0]] * 3))
+    assert result.deployed_gain() == pytest.approx(np.array([[0.25, 0.0]] * 3))
 
 
 def test_scores_and_probabilities(result):
-    score = result.normalized_score(OracleKind.CLAIRVOYANT)
+    score = result.normalized_score(CLAIRVOYANT)
     runs = np.array([[1.0, 0.0], [2.5 / 3, 0.0], [2.4 / 3, -0.15]]).mean(axis=1)
     assert score.estimate == pytest.approx(runs.mean())
-    assert np.isnan(result.normalized_score(OracleKind.INFORMED).estimate)
+    assert np.isnan(result.normalized_score(OracleKind.INFORMED.value).estimate)
     # Against greedy: always better on the first workload; equal, equal and worse on the second.
     assert result.probability_of_improvement("greedy").estimate == pytest.approx((3.0 + 0.5 + 0.5) / 6)
     assert result.probability_of_improvement("cost-benefit").estimate == 1.0
     levels = np.array([-0.2, 0.0, 0.25, 0.6])
-    assert performance_profile(result.savings(), levels) == pytest.approx(np.array([1.0, 5 / 6, 2 / 6, 0.0]))
+    assert performance_profile(result.gains(), levels) == pytest.approx(np.array([1.0, 5 / 6, 2 / 6, 0.0]))
+
+
+def test_of_a_score_more_is_better_and_differences_count(scored):
+    names, values = scored.best_builtin()
+    assert (names, values.tolist()) == (["prcl", "senpai"], [0.0, 0.4])
+    assert scored.best_single() == "senpai"  # 0.15 against 0.1 in mean
+    assert scored.gains() == pytest.approx(np.array([[0.1, -0.1], [0.2, -0.1], [0.3, 0.0]]))
+    assert scored.gain(values).estimate == pytest.approx(np.mean([0.0, 0.05, 0.15]))
+    assert scored.probability_of_improvement("senpai").estimate == pytest.approx((3.0 + 0.5) / 6)
+    means = np.array([0.2, 0.25, 0.35])
+    expected = {GoalKind.BEST_SINGLE_SHARE: (means / 0.15 - 1).mean(), GoalKind.SHARE_OF_ORACLE: means.mean() / 0.5}
+    assert {goal.kind: reached(goal, scored).estimate for goal in scored.suite.goals} == pytest.approx(expected)
+    text = describe_suite(scored)
+    assert "0.0667 [0.0000, 0.1500] higher in mean" in text and "-0.0667" in text
+    assert "Its worst workload is uniform: 0.0667 lower than the best built-in." in text
+    assert "at least 80 %; the agent has 53.3 %: not reached" in text
+
+
+def test_goals_say_what_was_reached(result, tmp_path):
+    rows = goal_rows(result)
+    assert [(row[1], row[3]) for row in rows] == [("10 %", "reached"), ("-2 %", "not reached"), ("0.50", "not reached")]
+    own = Goal(GoalKind.OWN_BUILTIN, 0.2, "write_amplification")  # 7 of the built-in algorithm, 4, 4.5 and 4.9
+    assert reached(own, result).estimate == pytest.approx(1 - (4 + 4.5 + 4.9) / 21)
 
 
 def test_files_and_texts_say_the_same(result, tmp_path):
@@ -79,7 +124,7 @@ def test_files_and_texts_say_the_same(result, tmp_path):
     write_suite_json(tmp_path / "out.json", result)
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["suite_version"] == SUITE_VERSION and content["agent"] == [[1.0, 3.0], [1.5, 3.0], [1.6, 3.3]]
-    assert content["saving_against_best_of_each"]["estimate"] == result.saving(result.best_builtin()[1]).estimate
+    assert content["gain_over_best_of_each"]["estimate"] == result.gain(result.best_builtin()[1]).estimate
     write_suite_csv(tmp_path / "out.csv", result)
     with (tmp_path / "out.csv").open() as lines:
         rows = list(csv.DictReader(lines))
@@ -97,18 +142,23 @@ def test_evaluations_come_back_from_their_files(result, tmp_path):
 
 def test_agents_play_alone_and_under_mode_auto(small):
     suite = BenchmarkSuite(
-        "try-out", TUNE, "ppo", deployment_volumes=6.0, env_kwargs=without_workloads(small), workloads=("uniform",),
+        "try-out",
+        TUNE,
+        "ppo",
+        deployment={"episode_volumes": 6.0},
+        env_kwargs=without_workloads(small),
+        workloads=("uniform",),
         episode_seeds=(1, 2),
-    )  # fmt: skip
+    )
     policy = RandomPolicy(box())
     assert play_agent(suite, policy).write_amplification.shape == (1, 1)
     deployed = play_deployment(suite, policy)
     assert deployed.policies == ("agent", "built-in") and (deployed.write_amplification > 1.0).all()
-    assert play_deployment(dataclasses.replace(suite, deployment_volumes=0.0), policy) is None
+    assert play_deployment(dataclasses.replace(suite, deployment={}), policy) is None
 
 
 def test_the_command_plays_a_suite(small, monkeypatch):
-    suite = dataclasses.replace(SUITES["lfs-tune"], workloads=("uniform",), deployment_volumes=0.0)
+    suite = dataclasses.replace(SUITES["lfs-tune"], workloads=("uniform",), deployment={})
     monkeypatch.setitem(SUITES, "lfs-tune", suite)
     arguments = {"workloads": ("lfs-tune",), "n_seeds": 1, "env_kwargs": without_workloads(small)}
     assert "lfs-tune: write amplification" in judge(JudgingOptions(quiet=True, **arguments), sys.stderr)

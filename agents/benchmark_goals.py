@@ -1,0 +1,47 @@
+"""How far the agents of a benchmark suite got towards its goals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.benchmark_results import SuiteResult, over_runs
+from agents.damon_environments import CLAIRVOYANT
+from agents.goals import Goal, GoalKind
+from agents.statistics import Interval
+
+_PERCENT = (GoalKind.BEST_SINGLE_SHARE, GoalKind.SHARE_OF_ORACLE, GoalKind.OWN_BUILTIN)
+
+
+def goal_rows(result: SuiteResult) -> list[tuple[str, str, str, str]]:
+    """Each goal of a suite: in words, what is wanted, what the runs reached, and whether that is enough."""
+    rows = []
+    for goal in result.suite.goals:
+        got = reached(goal, result)
+        if np.isnan(got.estimate):
+            continue
+        gain = goal.kind in (GoalKind.BEST_OF_EACH, GoalKind.WORST_WORKLOAD)
+        as_percent = goal.kind in _PERCENT or (gain and result.suite.measure.ratio)
+        wanted = f"{100 * goal.least:.0f} %" if as_percent else f"{goal.least:.2f}"
+        number = f"{100 * got.estimate:.1f} %" if as_percent else f"{got.estimate:.3f}"
+        rows.append((goal.text, wanted, number, "reached" if got.estimate >= goal.least else "not reached"))
+    return rows
+
+
+def reached(goal: Goal, result: SuiteResult) -> Interval:
+    """What the runs reached of a goal, interquartile mean over them with its 95 % bootstrap interval."""
+    measure, kind = result.suite.measure, goal.kind
+    means = measure.mean(result.agent)
+    if kind is GoalKind.BEST_OF_EACH:
+        return result.gain(result.best_builtin()[1])
+    if kind is GoalKind.WORST_WORKLOAD:
+        return over_runs(np.atleast_1d(result.gains().mean(axis=0).min()))
+    if kind is GoalKind.NORMALIZED_SCORE:
+        return result.normalized_score(goal.of)
+    if kind is GoalKind.OWN_BUILTIN:
+        builtin = result.references.of(result.builtins[0], goal.of).sum()
+        own = np.array([run.of(run.policies[0], goal.of).sum() for run in result.runs.values()])
+        return over_runs(1.0 - own / max(float(builtin), 1e-9))
+    if kind is GoalKind.BEST_SINGLE_SHARE:
+        best = float(measure.mean(result.reference(result.best_single())))
+        return over_runs(means / best - 1.0)
+    return over_runs(means / float(measure.mean(result.reference(CLAIRVOYANT))))

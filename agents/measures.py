@@ -1,0 +1,70 @@
+"""What policies are compared by: whether less or more of it is better, and how workloads are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.statistics import FloatArray, Interval, geometric_mean
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of an episode as a mark to compare by.
+
+    Attributes:
+        metric: A name of `agents.results.EVERYTHING`.
+        title: What tables call it, with its unit.
+        more_is_better: Whether more of it is better.
+        ratio: Whether differences are told as ratios, and workloads are averaged by the geometric mean; else as they
+            are, by the arithmetic mean: a score may be zero or negative.
+        decimals: Of values in tables.
+    """
+
+    metric: str
+    title: str
+    more_is_better: bool = False
+    ratio: bool = True
+    decimals: int = 3
+
+    @property
+    def average(self) -> str:
+        """What the average over workloads is called."""
+        return "geometric mean" if self.ratio else "mean"
+
+    def mean(self, values: FloatArray) -> FloatArray:
+        """Average over the workloads, the last axis."""
+        return geometric_mean(values) if self.ratio else np.asarray(values.mean(axis=-1))
+
+    def change(self, values: FloatArray, against: FloatArray) -> FloatArray:
+        """How much higher values are than others: as a share of these, or as a difference."""
+        return np.asarray(values / against - 1.0 if self.ratio else values - against)
+
+    def gain(self, values: FloatArray, against: FloatArray) -> FloatArray:
+        """How much better values are than others: the change, positive where it is to the better."""
+        return self.change(values, against) * (1.0 if self.more_is_better else -1.0)
+
+    def best(self, values: FloatArray) -> FloatArray:
+        """(W,) which row of (P, W) is best on each workload."""
+        return np.asarray(values.argmax(axis=0) if self.more_is_better else values.argmin(axis=0))
+
+    def value_text(self, value: float) -> str:
+        """A value in a table."""
+        return "-" if np.isnan(value) else f"{value:.{self.decimals}f}"
+
+    def change_text(self, change: float) -> str:
+        """A change with its sign."""
+        return f"{100 * change:+.1f} %" if self.ratio else f"{change:+.{self.decimals}f}"
+
+    def gain_text(self, gain: Interval) -> str:
+        """A gain in words, with its interval: `5.4 % [4.6, 5.8] lower in geometric mean`."""
+        scale, decimals, unit = (100.0, 1, " %") if self.ratio else (1.0, self.decimals, "")
+        estimate, low, high = (f"{scale * value:.{decimals}f}" for value in (gain.estimate, gain.low, gain.high))
+        interval = "" if gain.low == gain.high else f" [{low}, {high}]"  # a single run has none
+        return f"{estimate}{unit}{interval} {'higher' if self.more_is_better else 'lower'} in {self.average}"
+
+
+WRITE_AMPLIFICATION = Measure("write_amplification", "write amplification")
+TAIL_LATENCY = Measure("latency_p999_ms", "p99.9 of the write latencies, in ms")
+MEAN_SCORE = Measure("score", "score, more is better", more_is_better=True, ratio=False, decimals=4)
