@@ -89,6 +89,7 @@ class AutoMode:
         self._builtin_cost = builtin_cost
         self._options = options
         self._shape = (volumes, domains)
+        self._window = options.window or 0
         self._comparison = Comparison(volumes, domains)
         self._not_worse = SequentialTest(volumes)
         self._better = SequentialTest(volumes)
@@ -143,8 +144,10 @@ class AutoMode:
         by_mode = np.array([shares[mode] for mode in Mode])
         if self._shape[1] > 1:
             by_mode = domain_shares(by_mode, self._shape[1])
-        share = np.where(self.budget.clear() & ~np.isnan(self._known_rate()), by_mode[self._mode], 0.0)
-        return np.repeat(share, self._shape[1])
+        share, rate = by_mode[self._mode], self._known_rate()
+        agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
+        ready = self.budget.clear() & self.budget.covers(rate * self._window * agents_domains)
+        return np.repeat(np.where(ready & ~np.isnan(rate), share, 0.0), self._shape[1])
 
     def suspended(self) -> BoolArray | None:
         """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
@@ -239,7 +242,8 @@ class AutoMode:
             if self._shape[1] > 1:
                 self.budget.grow(paid[:, :unheld].mean(axis=1) * self._shape[1])
             else:
-                self.budget.grow(np.where(np.isnan(rate), 0.0, rate * made[:, 0]))
+                # While the rate is not known the built-in algorithm is alone, and what it pays is what it costs.
+                self.budget.grow(np.where(np.isnan(rate), paid[:, 0], rate * made[:, 0]))
             if self._forecasts is None and self._acting.any():
                 self._charge(np.where(self._acting.reshape(self._shape), paid - rate[:, None] * made, 0.0))
         self._acting = np.zeros(len(self._acting), dtype=np.bool_)

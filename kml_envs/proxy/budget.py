@@ -16,6 +16,9 @@ from kml_envs.proxy.specs import BoolArray, FloatArray
 KEPT = 0.25
 """Part of the allowance that no operation may use: what past operations have spoiled shows in later costs too."""
 
+UNIT_ROOM = 0.04
+"""Part of what a unit usually costs that must be free before the agent gets one, or its investments would cut it off."""
+
 CLEAR = 0.9
 """A budget that was spent is clear again once no more than this part of what operations may use is spent."""
 
@@ -71,6 +74,10 @@ class LossBudget:
         """(G,) bool: there is room again."""
         allowance = self.allowance()
         return np.asarray((self.spent <= CLEAR * allowance) & (allowance > 0.0))
+
+    def covers(self, usual: FloatArray) -> BoolArray:
+        """(G,) bool: there is room for the agent to begin units that usually cost this much (G,)."""
+        return np.asarray(self.allowance() - self.spent >= UNIT_ROOM * usual)
 
     def restart(self, rows: BoolArray) -> None:
         """Begin with nothing in the rows (G,)."""
