@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
-from agents.baselines import names_of, suite_of
+from agents.baselines import Contender, names_of, suite_of
 from agents.callbacks import (
     Evaluate,
     LogEpisodes,
@@ -25,7 +25,8 @@ from agents.callbacks import (
     Stop,
     stoppable,
 )
-from agents.costs import compare_costs, is_own
+from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
+from agents.deployment import EVALUATION_UNITS, UNITS, Deployments, can_deploy, deploy
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.imitation import imitate
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
@@ -43,6 +44,8 @@ TRAINING_SUITE, VALIDATION_SUITE, HELD_OUT_SUITE = "train", "validation", "held-
 OWN_EPISODES = 20  # of an evaluation in an environment without workloads
 CLOSING_SEEDS = (1001, 1002, 1003)
 _VALIDATION_SEED = 500_000  # far from the seeds of training rows
+_DEPLOYMENT_SEED = 600_000
+_LEAST_DEPLOYMENTS = 8
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class TrainingOptions:
         workloads: Suites or workloads to train on.
         eval_freq: Steps between evaluations; None: an eighth of the training; 0: only first and last.
         eval_episodes: Episodes of an evaluation; None: two of each validation workload.
+        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what `agents.deployment.unit_of`
+            says; None: 60, or 40 where the agent is asked at every operation; 0: without them.
         save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
         tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
         log_folder: Where runs go.
@@ -85,6 +90,7 @@ class TrainingOptions:
     workloads: tuple[str, ...] = ()
     eval_freq: int | None = None
     eval_episodes: int | None = None
+    eval_deployment: float | None = None
     save_freq: int | None = None
     tensorboard_log: str | None = None
     log_folder: str = "logs"
@@ -153,11 +159,13 @@ def train(options: TrainingOptions) -> TrainingResult:
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
     validation = () if is_own(plan.env) else names_of(plan.env, _suite(VALIDATION_SUITE, plan.env))
+    deployment_units = _deployment_units(options.eval_deployment, plan)
     evaluate_arguments: dict[str, Any] = {
         "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
         "episodes": _episodes(options.eval_episodes, len(validation)),
         "seed": _VALIDATION_SEED,
         "threads": plan.settings.env_threads,
+        "deployments": _deployments(plan, validation, deployment_units),
     }
     save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
     folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
@@ -187,13 +195,13 @@ def train(options: TrainingOptions) -> TrainingResult:
         say(f"stopped by {request.signal_name} after {model.num_timesteps:,} steps; continue with")
         say(f"  python train.py -i {final}")
     elif options.closing:
-        _close(model, folder, plan, say)
+        _close(model, folder, plan, deployment_units, say)
     say(f"models, evaluations and settings: {folder.path}")
     if board is not None:
         say(f"tensorboard --logdir {board}")
     model.logger.close()
     env.close()
-    evaluate.env.close()
+    evaluate.close()
     return TrainingResult(folder.path, model.num_timesteps, request.signal_name)
 
 
@@ -319,18 +327,26 @@ def _set_logger(model: BaseAlgorithm, folder: RunFolder, plan: Plan, options: Tr
     return board
 
 
-def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..., None]) -> None:
-    """Play the held-out workloads with the best model, and print what came of it."""
+def _close(
+    model: BaseAlgorithm, folder: RunFolder, plan: Plan, deployment_units: float, say: Callable[..., None]
+) -> None:
+    """Play the held-out workloads with the best model, and print what came of it, under mode `auto` too."""
     from agents.evaluation import closing_report
 
     model.set_parameters(str(folder.best_model), device=model.device)
+    judged = Contender(f"agent ({plan.algo})", plan.env, plan.played_kwargs, lambda space: model)
+    workloads: Sequence[str] = ()
+    seeds: Sequence[int] = HELD_OUT_SEEDS
     if is_own(plan.env):
-        own = {key: value for key, value in plan.env_kwargs.items() if key != "mode"}
-        say(compare_costs(f"agent ({plan.algo})", plan.env, own, lambda space: model))
-        return
-    say("playing the held-out workloads ...", flush=True)
-    workloads = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env))
-    say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
+        say(compare_costs(judged.name, plan.env, judged.env_kwargs, judged.make_policy))
+    else:
+        say("playing the held-out workloads ...", flush=True)
+        workloads, seeds = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env)), CLOSING_SEEDS
+        say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=seeds, algo=plan.algo))
+    if deployment_units > 0:
+        deployments = Deployments.on_every(judged, workloads, seeds, deployment_units)
+        say(f"\n{deploy(judged, deployments)}")
+        deployments.close()
 
 
 def _suite(split: str | tuple[str, ...], env_id: str) -> str | tuple[str, ...]:
@@ -359,6 +375,25 @@ def _episodes(given: int | None, workloads: int) -> int:
     if given < 1:
         raise UserError(f"--eval-episodes {given}: must be at least 1")
     return given
+
+
+def _deployment_units(given: float | None, plan: Plan) -> float:
+    """Length of deployments under mode `auto`; 0: the environment cannot, or there are to be none."""
+    if given is not None and given < 0:
+        raise UserError(f"--eval-deployment {given:g}: must not be negative")
+    units = EVALUATION_UNITS.get(plan.env, UNITS) if given is None else given
+    return units if can_deploy(plan.env, plan.played_kwargs) else 0.0
+
+
+def _deployments(plan: Plan, workloads: Sequence[str], units: float) -> Deployments | None:
+    """The deployments of an evaluation: some on each validation workload, or as many of a subsystem without any."""
+    if units == 0:
+        return None
+    each = max(1, _LEAST_DEPLOYMENTS // max(len(workloads), 1))
+    rows = [workload for workload in workloads for _ in range(each)]
+    # Each has a seed of its own: equal seeds would give the same units to the agent on every workload.
+    seeds = range(_DEPLOYMENT_SEED, _DEPLOYMENT_SEED + (len(rows) or each))
+    return Deployments(plan.env, plan.played_kwargs, rows, seeds, units)
 
 
 def _silent(*values: object, **arguments: object) -> None:

@@ -111,7 +111,7 @@ class AutoMode:
     def reset(self, rows: BoolArray, forget: bool) -> None:
         """A new episode begins in the rows, from the subsystem's present progress and cost."""
         volumes = self._any(rows)
-        self._comparison.restart(volumes)
+        self._comparison.restart(volumes, forget)
         self._progress[rows] = self._subsystem.progress()[rows]
         self._cost[rows] = self._subsystem.cost()[rows]
         self._acting[rows] = False
@@ -120,7 +120,6 @@ class AutoMode:
             self._builtin = builtin.copy() if self._builtin is None else np.where(rows, builtin, self._builtin)
             self._unit_start[:, volumes] = self._totals()[:, volumes]
         self._rate[volumes] = np.nan
-        self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
         if forget:
             self._attempt[volumes] = 0
             self._change(volumes, Mode.LEARNING)
@@ -131,6 +130,7 @@ class AutoMode:
             self._lived[volumes] = 0.0
             self._reached[:, volumes] = -1.0
             self.emergencies[:, volumes] = 0
+        self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
 
     def mode(self) -> ModeArray:
         """(N,) int8, the modes now."""

@@ -17,7 +17,7 @@ KEPT = 0.25
 """Part of the allowance that no operation may use: what past operations have spoiled shows in later costs too."""
 
 UNIT_ROOM = 0.04
-"""Part of what a unit usually costs that must be free before the agent gets one, or its investments would cut it off."""
+"""Part of what a unit usually costs that must be free before the agent gets one: else what it invests would end it."""
 
 CLEAR = 0.9
 """A budget that was spent is clear again once no more than this part of what operations may use is spent."""

@@ -40,8 +40,11 @@ class Comparison:
         self._variance_units: IntArray = np.ones(volumes, dtype=np.int64)
         self._before: IntArray = np.full(volumes, ALONE)
 
-    def restart(self, rows: BoolArray) -> None:
-        """A new episode begins in the rows (G,), maybe with another load: only the spread is kept."""
+    def restart(self, rows: BoolArray, forget: bool) -> None:
+        """A new episode begins in the rows (G,), maybe with another load: only the spread is kept, unless forgotten."""
+        if forget:
+            self._variance[rows] = PRIOR_SPREAD**2
+            self._variance_units[rows] = 1
         self.rate[rows] = np.nan
         self._usual[:, rows] = np.nan
         self._seen[:, rows] = 0

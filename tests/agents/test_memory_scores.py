@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.baselines import RECLAIM, ConstantPolicy, Contender, compared_builtins, names_of, suite_of
-from agents.deployment import deploy
+from agents.deployment import Deployments, deploy
 from agents.evaluation import compare, report
 from agents.exports import write_json
 from agents.plots import write_plot
@@ -59,6 +59,6 @@ def test_builtin_algorithms_play_in_the_agents_place():
 
 def test_deployment_counts_in_time():
     judged = Contender("agent (idle)", RECLAIM, SMALL, lambda space: ConstantPolicy(space, IDLE))
-    text = deploy(judged, ("bursts-2-1",), (1, 2), 10.0)
-    assert "for 10 times 30 s" in text
+    text = deploy(judged, Deployments(RECLAIM, SMALL, ("bursts-2-1",) * 2, (1, 2), 10.0))
+    assert "for 10 half minutes of the program" in text
     assert "The proxy would have trusted it in 0 of 2 runs." in text

@@ -50,6 +50,7 @@ def options(folder, small, *, env=TUNE, algo="ppo", **changes):
         "workloads": ("zipf-0.9", "uniform"),
         "eval_freq": 0,
         "eval_episodes": 1,
+        "eval_deployment": 0,
         "log_folder": str(folder),
         "closing": False,
         "progress": False,
@@ -151,7 +152,7 @@ def test_resume_goes_on_with_the_scale_of_rewards(small, tmp_path):
         train(TrainingOptions(**resume))
 
 
-RESUME = {"eval_freq": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
+RESUME = {"eval_freq": 0, "eval_deployment": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
 
 
 def test_a_model_of_something_else_is_refused(small, tmp_path):
@@ -209,6 +210,22 @@ def test_tensorboard_holds_proxy_subsystem_agent_and_figures(small, tmp_path):
     assert any(data.plugin_data.plugin_name == "hparams" for data in plugins.values())
     assert any(data.plugin_data.plugin_name == "custom_scalars" for data in plugins.values())
     assert events.Scalars("lfs/write_amplification")[-1].value >= 1.0
+
+
+def test_evaluations_say_whether_the_proxy_would_trust_the_agent(small, tmp_path):
+    result = train(options(tmp_path, small, eval_freq=32, eval_deployment=12.0))
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    trusted, mode = (events.Scalars(f"eval/auto/{name}") for name in ("trusted_fraction", "mode"))
+    assert [event.step for event in trusted] == [event.step for event in mode] == [0, 32, 64]
+    assert all(0.0 <= event.value <= 1.0 for event in trusted) and all(0.0 <= event.value <= 3.0 for event in mode)
+    needed = events.Scalars("eval/auto/evidence_needed")[0].value
+    assert needed >= np.log(2 / 0.05) - 1e-6 and "eval/auto/evidence_better" in events.Tags()["scalars"]
+
+
+def test_a_deployment_that_holds_no_two_windows_is_refused(small, tmp_path):
+    with pytest.raises(UserError, match="two windows"):
+        train(options(tmp_path, small, eval_deployment=1.0))
+    assert not any(tmp_path.iterdir())
 
 
 def test_tensorboard_can_be_left_out(small, tmp_path):
