@@ -63,7 +63,8 @@ class LossBudget:
         Returns:
             (G, D) bool; of several operations of a volume, the later ones must leave room for those before them.
         """
-        total = self.spent[:, None] + np.maximum(price, 0.0).cumsum(axis=1)
+        priced = np.maximum(price, 0.0)
+        total = self.spent[:, None] + (priced if price.shape[1] == 1 else priced.cumsum(axis=1))
         return np.asarray(total <= self.allowance()[:, None])
 
     def exhausted(self) -> BoolArray:

@@ -80,12 +80,9 @@ class Comparison:
         excess = _log_ratio(rate, usual)
         allowed = np.where(agent, _log_ratio(rate / (1.0 + margin), usual), excess)
         lost = agent & cut
-        factors = [
-            window_bets(np.where(lost, CEILING, claim)[known], spread[known], agent[known], share[known])
-            for claim in (allowed, excess)
-        ]
-        worse = window_bets(-excess[known], spread[known], agent[known], share[known])
-        factors.append(np.where(lost[known][:, None], 0.0, worse))
+        claims = np.stack([np.where(lost, CEILING, allowed), np.where(lost, CEILING, excess), -excess])[:, known]
+        factors = list(window_bets(claims, spread[known], agent[known], share[known]))
+        factors[2] = np.where(lost[known][:, None], 0.0, factors[2])
         self._learn_windows(rows[~agent], before[~agent], rate[~agent], excess[~agent])
         self._before[rows] = np.where(lost, CUT, np.where(agent, AGENT, ALONE))
         return rows[known], factors
