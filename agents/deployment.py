@@ -99,7 +99,7 @@ class Deployments:
         arguments |= {"mode": "auto", "efficiency": "none", "autoreset_mode": "disabled"}
         if workloads:
             arguments["workloads"] = list(dict.fromkeys(workloads))
-        arguments |= _length(env_id, arguments, units)
+        arguments |= episode_length(env_id, arguments, units)
         environment: Any = make_native_env(env_id, len(self._seeds), arguments)
         self._environment: Any = environment.unwrapped
         self._unit_progress = self._environment.proxy.options.episode_progress / units
@@ -221,8 +221,14 @@ def promotion_sentence(outcome: Outcome) -> str:
     return f"The proxy would have trusted it in {outcome.trusted.sum()} of {len(outcome.workloads)} runs."
 
 
-def _length(env_id: str, arguments: Mapping[str, Any], units: float) -> dict[str, Any]:
-    """The argument that makes an episode so many units long."""
+def episode_length(env_id: str, arguments: Mapping[str, Any], units: float) -> dict[str, Any]:
+    """The argument that makes an episode so many units long.
+
+    Args:
+        env_id: The environment.
+        arguments: Its other arguments.
+        units: Length.
+    """
     if env_id in DAMON:
         return {"episode_s": DAMON_UNIT_S * units}
     if not is_own(env_id):

@@ -26,9 +26,9 @@ from agents.callbacks import (
     stoppable,
 )
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
-from agents.deployment import EVALUATION_UNITS, UNITS, Deployments, can_deploy, deploy
+from agents.deployment import EVALUATION_UNITS, UNITS, Deployments, can_deploy, deploy, episode_length
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
-from agents.imitation import imitate
+from agents.imitation import can_imitate, imitate, observe_builtin
 from agents.run_folder import RunFolder, SavedRun, find_saved_run
 from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
@@ -36,6 +36,7 @@ from agents.teaching import learn_from_teachers
 from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
+from kml_envs.proxy.modes import AUTO
 from kml_envs.serve.recording import Recorder, read_recording
 
 DEFAULT_ENV = "kml/LfsTune-v0"
@@ -45,6 +46,7 @@ OWN_EPISODES = 20  # of an evaluation in an environment without workloads
 CLOSING_SEEDS = (1001, 1002, 1003)
 _VALIDATION_SEED = 500_000  # far from the seeds of training rows
 _DEPLOYMENT_SEED = 600_000
+_IMITATION_SEED = 700_000
 _LEAST_DEPLOYMENTS = 8
 
 
@@ -133,9 +135,22 @@ class Plan:
     saved: SavedRun | None
 
     @property
+    def online(self) -> bool:
+        """Whether the agent learns under mode `auto`."""
+        return self.env_kwargs.get("mode") == AUTO
+
+    @property
     def played_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment that do not concern training only."""
         return {key: value for key, value in self.env_kwargs.items() if key not in ("workloads", "mode")}
+
+    @property
+    def training_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment that is trained on: under mode `auto` its episodes are long as deployments."""
+        length = {}
+        if self.online and can_deploy(self.env, self.played_kwargs):
+            length = episode_length(self.env, self.played_kwargs, UNITS)
+        return {**length, **self.env_kwargs}
 
 
 def train(options: TrainingOptions) -> TrainingResult:
@@ -174,10 +189,16 @@ def train(options: TrainingOptions) -> TrainingResult:
     say: Callable[..., None] = print if options.verbose else _silent
     say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
     say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
-    evaluate = Evaluate(folder, plan.env, plan.env_kwargs, validation, **evaluate_arguments)
+    evaluate = Evaluate(folder, plan.env, plan.played_kwargs, validation, **evaluate_arguments)
     if recording is not None:
         agreement = imitate(model, recording, seed=plan.seed)
         say(f"imitated the built-in algorithm of {options.offline}: agreement {agreement:.3f}")
+    elif plan.online and plan.saved is None and not plan.settings.imitate:
+        fresh = observe_builtin(plan.env, plan.env_kwargs, seed=_IMITATION_SEED + plan.seed)
+        if can_imitate(model, fresh):
+            say(f"imitated the built-in algorithm: agreement {imitate(model, fresh, seed=plan.seed):.3f}")
+        else:
+            say(f"began without imitation: no {plan.algo} policy can express the built-in algorithm of {plan.env}")
     with stoppable() as request:
         callbacks: list[BaseCallback] = [
             RecordSystem(env, plan.env, plan.further_steps, plan.entry),
@@ -248,7 +269,7 @@ def _make_env(plan: Plan, options: TrainingOptions) -> NativeVecEnv:
     """What is trained on, with a recorder where one is wanted."""
     recorded = {} if options.record is None else {"info_decisions": True}
     env = make_native_vec_env(
-        plan.env, plan.settings.n_envs, {**plan.env_kwargs, **recorded}, plan.settings.env_threads
+        plan.env, plan.settings.n_envs, {**plan.training_kwargs, **recorded}, plan.settings.env_threads
     )
     if options.record is not None:
         env.recorder = Recorder(Path(options.record), plan.env, plan.env_kwargs, env.proxies[0].subsystem)

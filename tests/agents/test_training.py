@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -15,7 +16,7 @@ from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entr
 from agents.run_folder import find_saved_run, saved_steps
 from agents.saving import reward_statistics_path
 from agents.tensorboard import flat, subsystem_prefix
-from agents.training import TrainingOptions, train
+from agents.training import TrainingOptions, make_plan, train
 from agents.vector_env import make_native_vec_env
 from kml_envs.command_line import parse_pairs
 from kml_envs.errors import UserError
@@ -220,6 +221,33 @@ def test_evaluations_say_whether_the_proxy_would_trust_the_agent(small, tmp_path
     assert all(0.0 <= event.value <= 1.0 for event in trusted) and all(0.0 <= event.value <= 3.0 for event in mode)
     needed = events.Scalars("eval/auto/evidence_needed")[0].value
     assert needed >= np.log(2 / 0.05) - 1e-6 and "eval/auto/evidence_better" in events.Tags()["scalars"]
+
+
+def test_learning_online_begins_as_the_builtin_algorithm(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("agents.imitation.DECISIONS", 64)
+    changes = {"env": VICTIM, "algo": "ppo_mask", "n_timesteps": 512, "verbose": 1}
+    result = train(options(tmp_path, {**small, "episode_volumes": 24.0}, mode="auto", **changes))
+    agreement = float(re.search(r"imitated the built-in algorithm: agreement (\S+)", capsys.readouterr().out)[1])
+    assert agreement > 0.5  # there are ties, and to a policy that does not see the order they are alike
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    share = events.Scalars("proxy/agent_share")[-1].value
+    assert 0.0 < share < 0.9
+    assert events.Scalars("proxy/evidence_needed")[-1].value > 0.0
+
+
+def test_where_the_builtin_algorithm_is_no_recommendation_learning_begins_without_it(
+    small, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("agents.imitation.DECISIONS", 4)
+    train(options(tmp_path, {**small, "episode_volumes": 8.0}, mode="auto", verbose=1))
+    assert "began without imitation: no ppo policy can express the built-in algorithm" in capsys.readouterr().out
+
+
+def test_episodes_of_online_learning_are_long_and_those_of_evaluations_are_not(small, tmp_path):
+    length = small.pop("episode_volumes")
+    plan = make_plan(options(tmp_path, small, mode="auto"))
+    assert plan.training_kwargs["episode_volumes"] > 10 * length and "episode_volumes" not in plan.played_kwargs
+    assert "episode_volumes" not in make_plan(options(tmp_path, small)).training_kwargs
 
 
 def test_a_deployment_that_holds_no_two_windows_is_refused(small, tmp_path):
