@@ -45,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
     add("--trace", nargs="+", metavar="FILE", help="block traces to train on")
     add("--eval-freq", type=int, help="steps between evaluations; 0: first and last only (default: an eighth)")
     add("--eval-episodes", type=int, help="episodes of an evaluation (default: two per validation workload)")
+    add(
+        "--eval-deployment",
+        type=float,
+        metavar="VOLUMES",
+        help="length of its runs under mode auto; 0: none (default: 60 or 40)",
+    )
     add("--save-freq", type=int, help="steps between checkpoints; 0: none (default: a quarter of the training)")
     add("-tb", "--tensorboard-log", metavar="FOLDER", help="event files; '': none (default: in the run's folder)")
     add("-f", "--log-folder", default="logs", help="where runs go (default: %(default)s)")

@@ -20,6 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
 
+from agents.deployment import Deployments
 from agents.run_folder import RunFolder
 from agents.saving import save_model
 from agents.standardize import standardization
@@ -127,6 +128,8 @@ class Evaluate(_Periodic):
     environment tells both, and the mean return otherwise; of environments with latencies, the same of the device time
     of the user's writes and the cost.
 
+    Beside that it may let the model run under mode `auto`, to see whether the proxy would trust it by now.
+
     Attributes:
         history: What each evaluation found, oldest first.
         best: The highest score so far.
@@ -143,6 +146,7 @@ class Evaluate(_Periodic):
         episodes: int,
         seed: int,
         threads: int = 1,
+        deployments: Deployments | None = None,
     ) -> None:
         """Prepare the environments.
 
@@ -155,6 +159,7 @@ class Evaluate(_Periodic):
             episodes: Episodes of one evaluation, rounded up to a multiple of the number of workloads.
             seed: Of the first row; row i is seeded `seed` + i.
             threads: Threads that step the environments.
+            deployments: Deployments under mode `auto`; None: without them.
         """
         super().__init__(every)
         self.folder = folder
@@ -164,12 +169,14 @@ class Evaluate(_Periodic):
         chosen = {"workloads": list(workloads)} if workloads else {}
         arguments = {**env_kwargs, **chosen, "mode": "recommendation", "probes": False}
         self.env = make_native_vec_env(env_id, per_workload * len(self.workloads), arguments, threads)
+        self.deployments = deployments
         self.history: list[dict[str, Any]] = []
         self.best = -np.inf
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self._act()
+        self.logger.dump(self.num_timesteps)
 
     def _on_training_end(self) -> None:
         if not self.history or self.history[-1]["timesteps"] != self.num_timesteps:
@@ -211,6 +218,31 @@ class Evaluate(_Periodic):
         if scores.mean() > self.best:
             self.best = float(scores.mean())
             save_model(self.model, self.folder.best_model)
+        if self.deployments is not None:
+            self._deploy(self.deployments)
+
+    def _deploy(self, deployments: Deployments) -> None:
+        """See whether the proxy would trust the model, and when."""
+        with standardization(self.model.policy, learning=False):
+            outcome = deployments.play(self.model, until_trusted=True)
+        self.logger.record("eval/auto/mode", float(outcome.mode.mean()))
+        self.logger.record("eval/auto/trusted_fraction", float(outcome.trusted.mean()))
+        self.logger.record("eval/auto/degradations", float(outcome.degradations.mean()))
+        self.logger.record("eval/auto/evidence_better", float(outcome.evidence.mean()))
+        self.logger.record("eval/auto/evidence_needed", float(outcome.evidence_needed.mean()))
+        for name, after in (
+            ("collaboration", outcome.collaboration_after),
+            ("recommendation", outcome.recommendation_after),
+        ):
+            if (reached := after[~np.isnan(after)]).size:
+                tag = f"eval/auto/{name}_after_{deployments.unit.replace(' ', '_')}"
+                self.logger.record(tag, float(np.median(reached)))
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+        if self.deployments is not None:
+            self.deployments.close()
 
 
 class LogEpisodes(BaseCallback):

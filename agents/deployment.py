@@ -2,79 +2,250 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import gymnasium
 import numpy as np
+import numpy.typing as npt
 
-from agents.baselines import Array, Contender
+from agents.baselines import PACING, VICTIM, Array, Contender, Policy
+from agents.costs import is_own
 from agents.damon_environments import DAMON_ENVIRONMENTS
-from agents.playing import play
+from agents.playing import Recommender
 from agents.tables import format_table
+from agents.vector_env import make_native_env
 from kml_envs.proxy.modes import Mode
 
-VOLUMES = 60.0
-"""Volumes of user writes of a deployment, where nothing else is asked for."""
+UNITS = 60.0
+"""Length of a deployment, where nothing else is asked for; what a unit is depends on the environment: `unit_of`."""
+
+EVALUATION_UNITS = {VICTIM: 40.0, PACING: 40.0}
+"""Shorter ones for the evaluations of a training, where the agent is asked at every operation, which takes time."""
 
 DAMON_UNIT_S = 30.0
 """Seconds of a program under DAMON that stand for a volume of user writes."""
 
-_METRICS = ("mode", "collaboration_after", "recommendation_after", "degradations")
+_MEASURES = ("write_amplification", "score")
+
+_OF_WHAT = {"volumes": " of user writes", "half minutes": " of the program", "windows": ""}
+
+ALL_EPISODES = "all episodes"
+"""What stands for the workload in an environment without any to choose from."""
 
 
-def deploy(judged: Contender, workloads: Sequence[str], seeds: Sequence[int], volumes: float) -> str:
+@dataclass(frozen=True)
+class Outcome:
+    """What became of R deployments.
+
+    Attributes:
+        workloads: Name of each one's workload.
+        mode: (R,) int8 `Mode` at the end.
+        collaboration_after: (R,) float64, units after which the proxy first let the policy collaborate; NaN: never.
+        recommendation_after: (R,) float64, units after which it first trusted the policy; NaN: never.
+        degradations: (R,) int64, how often it took trust back.
+        evidence: (R,) float64, logarithm of the evidence that the policy is better, at the end.
+        evidence_needed: (R,) float64, what it takes to be trusted.
+        metrics: (R,) each, what the subsystem says of itself at the end.
+    """
+
+    workloads: tuple[str, ...]
+    mode: npt.NDArray[np.int8]
+    collaboration_after: npt.NDArray[np.float64]
+    recommendation_after: npt.NDArray[np.float64]
+    degradations: npt.NDArray[np.int64]
+    evidence: npt.NDArray[np.float64]
+    evidence_needed: npt.NDArray[np.float64]
+    metrics: Mapping[str, Array]
+
+    @property
+    def trusted(self) -> npt.NDArray[np.bool_]:
+        """(R,) bool: the proxy has trusted the policy at some time."""
+        return ~np.isnan(self.recommendation_after)
+
+    def of(self, workload: str) -> npt.NDArray[np.bool_]:
+        """(R,) bool: the deployments on a workload."""
+        return np.array([name == workload for name in self.workloads])
+
+
+class Deployments:
+    """Deployments side by side, each on its workload and from its seed, which can be played again by other policies.
+
+    Attributes:
+        units: Their length.
+        unit: What it counts in: see `unit_of`.
+    """
+
+    def __init__(
+        self, env_id: str, env_kwargs: Mapping[str, Any], workloads: Sequence[str], seeds: Sequence[int], units: float
+    ) -> None:
+        """Set the environment up.
+
+        Args:
+            env_id: The environment.
+            env_kwargs: Its arguments; mode, efficiency, workloads and length of an episode are replaced.
+            workloads: Each deployment's; none where the environment has no workloads to choose from.
+            seeds: Each deployment's.
+            units: Their length.
+
+        Raises:
+            UserError: The environment's arguments do not go with mode `auto`.
+        """
+        self.units, self.unit = units, unit_of(env_id)
+        self._workloads = tuple(workloads) or (ALL_EPISODES,) * len(seeds)
+        self._seeds = list(seeds)
+        self._choose = bool(workloads)
+        arguments = {key: value for key, value in env_kwargs.items() if key not in ("share", "probes", "workloads")}
+        arguments |= {"mode": "auto", "efficiency": "none", "autoreset_mode": "disabled"}
+        if workloads:
+            arguments["workloads"] = list(dict.fromkeys(workloads))
+        arguments |= episode_length(env_id, arguments, units)
+        environment: Any = make_native_env(env_id, len(self._seeds), arguments)
+        self._environment: Any = environment.unwrapped
+        self._unit_progress = self._environment.proxy.options.episode_progress / units
+
+    @classmethod
+    def on_every(cls, judged: Contender, workloads: Sequence[str], seeds: Sequence[int], units: float) -> Deployments:
+        """One deployment from every seed on every workload, in a policy's environment; see the constructor."""
+        rows = [workload for workload in workloads for _ in seeds]
+        return cls(judged.env_id, judged.env_kwargs, rows, list(seeds) * max(len(workloads), 1), units)
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """What a policy recommends in one instance."""
+        space: gymnasium.Space[Any] = self._environment.single_action_space
+        return space
+
+    def play(self, policy: Policy, *, until_trusted: bool = False) -> Outcome:
+        """Play all of them from their beginnings, without exploration.
+
+        Args:
+            policy: The policy.
+            until_trusted: Whether a deployment is over as soon as the proxy trusts the policy.
+        """
+        proxy = self._environment.proxy
+        observations = self._begin()
+        recommend = Recommender(self._environment, policy)
+        over = np.zeros(len(self._seeds), np.bool_)
+        while not over.all():
+            observations, _, _, finished, infos = self._environment.step(recommend(observations))
+            over |= finished
+            if until_trusted and (trusted := (infos["mode"] == Mode.RECOMMENDATION) & ~over).any():
+                proxy.stop(trusted)
+                over |= trusted
+        outcome = self._outcome()
+        proxy.start(~proxy.life_cycle.running())
+        return outcome
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environment.close()
+
+    def _begin(self) -> Array:
+        """Begin every deployment, each on its own workload; returns the observations (R, F)."""
+        if not self._choose:
+            return np.asarray(self._environment.reset(seed=self._seeds)[0])
+        for workload in dict.fromkeys(self._workloads):
+            rows = np.array([name == workload for name in self._workloads])
+            begun = self._environment.reset(seed=self._seeds, options={"workload": workload, "reset_mask": rows})
+        return np.asarray(begun[0])
+
+    def _outcome(self) -> Outcome:
+        """How the deployments stand."""
+        proxy = self._environment.proxy
+        table = proxy.table()
+        collaboration, recommendation = (
+            np.where(table[name] < 0.0, np.nan, table[name] / self._unit_progress)
+            for name in ("collaboration_after", "recommendation_after")
+        )
+        return Outcome(
+            self._workloads,
+            table["mode"],
+            collaboration,
+            recommendation,
+            table["degradations"],
+            table["evidence_better"],
+            table["evidence_needed"],
+            {name: np.array(values, np.float64) for name, values in proxy.subsystem.metrics().items()},
+        )
+
+
+def unit_of(env_id: str) -> str:
+    """What the length of a deployment counts in: volumes of user writes, half minutes of a program, or windows."""
+    return "half minutes" if env_id in DAMON_ENVIRONMENTS else "windows" if is_own(env_id) else "volumes"
+
+
+def deploy(judged: Contender, deployments: Deployments) -> str:
     """Let a policy run behind a proxy that decides by itself how far it trusts it, and say what became of that.
 
     Args:
-        judged: The policy; its environment's mode and length of an episode are replaced.
-        workloads: Names.
-        seeds: One deployment each, on every workload.
-        volumes: Volumes of user writes of a deployment, or so many times 30 s of a program.
+        judged: The policy.
+        deployments: Deployments in its environment.
 
     Returns:
         A table with one row per workload, and a sentence.
-
-    Raises:
-        UserError: The environment's arguments do not go with mode `auto`.
     """
-    arguments = {key: value for key, value in judged.env_kwargs.items() if key not in ("share", "probes")}
-    in_time = judged.env_id in DAMON_ENVIRONMENTS
-    length = {"episode_s": DAMON_UNIT_S * volumes} if in_time else {"episode_volumes": volumes}
-    unit, measure = (f"{DAMON_UNIT_S:g} s", "score") if in_time else ("volumes", "write_amplification")
-    deployed = replace(judged, env_kwargs={**arguments, "mode": "auto", **length})
-    header = ["workload", "trusted", f"after {unit}", "collaborating", "emergency", "degraded"]
-    header.append(measure.replace("_", " "))
-    body, trusted = [], 0
-    for workload in workloads:
-        result = play(deployed, workload, seeds, (*_METRICS, measure, "user_blocks"))
-        reached = result["recommendation_after"] >= 0.0
-        trusted += int(reached.sum())
-        per_unit = np.full(len(seeds), 1000.0 * DAMON_UNIT_S) if in_time else result["user_blocks"] / volumes
+    outcome = deployments.play(judged.make_policy(deployments.action_space))
+    measures = [name for name in _MEASURES if name in outcome.metrics][:1]
+    header = ["workload", "trusted", f"after {deployments.unit}", "collaborating", "emergency", "degraded"]
+    body = []
+    for workload in dict.fromkeys(outcome.workloads):
+        rows = outcome.of(workload)
+        after = outcome.recommendation_after[rows & outcome.trusted]
         body.append(
             [
                 workload,
-                f"{int(reached.sum())}/{len(seeds)}",
-                _volumes(result["recommendation_after"][reached] / per_unit[reached]),
-                f"{int((result['mode'] == Mode.COLLABORATION).sum())}/{len(seeds)}",
-                f"{int((result['mode'] == Mode.EMERGENCY).sum())}/{len(seeds)}",
-                f"{int((result['degradations'] > 0).sum())}/{len(seeds)}",
-                f"{result[measure].mean():.3f}",
+                f"{after.size}/{rows.sum()}",
+                f"{np.median(after):.0f}" if after.size else "-",
+                f"{(outcome.mode[rows] == Mode.COLLABORATION).sum()}/{rows.sum()}",
+                f"{(outcome.mode[rows] == Mode.EMERGENCY).sum()}/{rows.sum()}",
+                f"{(outcome.degradations[rows] > 0).sum()}/{rows.sum()}",
+                *(f"{outcome.metrics[name][rows].mean():.3f}" for name in measures),
             ]
         )
-    runs = len(workloads) * len(seeds)
     return "\n".join(
         [
-            f"Deployment: the same policy under mode auto for {volumes:g} "
-            f"{'times 30 s' if in_time else 'volumes of user writes'}, compared in time",
+            f"Deployment: the same policy under mode auto for {deployments.units:g} {deployments.unit}"
+            f"{_OF_WHAT[deployments.unit]}, compared in time",
             "(trusted: runs in which the proxy let it decide; the median of when; the other counts are of the end)",
             "",
-            format_table(header, body),
+            format_table([*header, *(name.replace("_", " ") for name in measures)], body),
             "",
-            f"The proxy would have trusted it in {trusted} of {runs} runs.",
+            promotion_sentence(outcome),
         ]
     )
 
 
-def _volumes(after: Array) -> str:
-    """The median of some lengths, in volumes."""
-    return f"{np.median(after):.0f}" if after.size else "-"
+def promotion_sentence(outcome: Outcome) -> str:
+    """Whether the proxy would have promoted the policy, in plain words."""
+    return f"The proxy would have trusted it in {outcome.trusted.sum()} of {len(outcome.workloads)} runs."
+
+
+def episode_length(env_id: str, arguments: Mapping[str, Any], units: float) -> dict[str, Any]:
+    """The argument that makes an episode so many units long.
+
+    Args:
+        env_id: The environment.
+        arguments: Its other arguments.
+        units: Length.
+    """
+    if env_id in DAMON_ENVIRONMENTS:
+        return {"episode_s": DAMON_UNIT_S * units}
+    if not is_own(env_id):
+        return {"episode_volumes": units}
+    return {"episode_progress": round(units * _window(env_id, arguments))}
+
+
+def can_deploy(env_id: str, env_kwargs: Mapping[str, Any]) -> bool:
+    """Whether an environment can run in mode `auto`: a subsystem of one's own needs a window for that."""
+    return not is_own(env_id) or _window(env_id, env_kwargs) > 0
+
+
+def _window(env_id: str, env_kwargs: Mapping[str, Any]) -> int:
+    """Progress in one unit of an environment; 0: it has no window."""
+    arguments = {**env_kwargs, "mode": "recommendation", "efficiency": "none"}
+    environment: Any = make_native_env(env_id, 1, arguments).unwrapped
+    window = int(environment.proxy.options.window or 0)
+    environment.close()
+    return window

@@ -1,7 +1,7 @@
-"""Behaviour cloning: begin as an imitation of the built-in algorithm, from recorded decisions.
+"""Behaviour cloning: begin as an imitation of the built-in algorithm, from its decisions.
 
-`train.py --offline DATASET` does this before the first step, so that learning starts where the human-made algorithm
-stands and not at random.
+`train.py --offline DATASET` does this before the first step with recorded decisions, `--mode auto` with fresh ones, so
+that learning starts where the human-made algorithm stands and not at random.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch.nn.functional import mse_loss
 
 from agents.standardize import standardization
+from agents.vector_env import make_native_env
 from kml_envs.errors import UserError
 from kml_envs.proxy.specs import Array
 from kml_envs.serve.recording import Recording
@@ -27,6 +28,43 @@ from kml_envs.serve.recording import Recording
 EPOCHS = 20
 BATCH = 64
 LEARNING_RATE = 1e-3
+INSTANCES, DECISIONS = 16, 512
+"""Rows that fresh decisions come from, and decisions of each."""
+
+
+def observe_builtin(env_id: str, env_kwargs: Mapping[str, Any], *, seed: int) -> Recording:
+    """Let the built-in algorithm play, and note what it sees and decides.
+
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments; mode and efficiency are replaced.
+        seed: Of its episodes.
+
+    Returns:
+        Columns `features`, `builtin_decision` and, for choices, `mask`, as of a recording on disk.
+    """
+    arguments = {**env_kwargs, "mode": "recommendation", "efficiency": "none", "info_decisions": True}
+    environment: Any = make_native_env(env_id, INSTANCES, arguments).unwrapped
+    space = environment.single_action_space
+    choice = isinstance(space, spaces.Discrete)
+    # Nothing that could be carried out: the proxy rejects it, and the built-in algorithm acts.
+    nothing = np.full(INSTANCES, -1) if choice else np.full((INSTANCES, *space.shape), np.nan, np.float32)
+    seen: dict[str, list[Array]] = {"features": [], "builtin_decision": [], **({"mask": []} if choice else {})}
+    observations, _ = environment.reset(seed=seed)
+    for _ in range(DECISIONS):
+        seen["features"].append(observations)
+        if choice:
+            seen["mask"].append(environment.action_masks())
+        observations, _, _, _, infos = environment.step(nothing)
+        seen["builtin_decision"].append(infos["builtin_decision"].copy())
+    environment.close()
+    return Recording({"environment": env_id}, {name: np.concatenate(parts) for name, parts in seen.items()})
+
+
+def can_imitate(model: BaseAlgorithm, recording: Recording) -> bool:
+    """Whether the algorithm has a policy to fit, and the built-in algorithm's decisions are recommendations at all."""
+    fits = isinstance(model.policy, (ActorCriticPolicy, MaskableActorCriticPolicy, SACPolicy, TD3Policy))
+    return fits and bool(np.isfinite(recording.columns["builtin_decision"].astype(np.float64)).any())
 
 
 def imitate(model: BaseAlgorithm, recording: Recording, *, seed: int, epochs: int = EPOCHS) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,7 +12,7 @@ import torch
 from agents.baselines import TUNE, Contender, named_contender, names_of, suite_of
 from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
-from agents.deployment import deploy
+from agents.deployment import Deployments, can_deploy, deploy
 from agents.evaluation import compare, report
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
@@ -47,8 +47,9 @@ class JudgingOptions:
         csv: File for one line per episode.
         plot: File for a picture.
         quiet: Whether to keep still while playing.
-        deployment: Volumes of user writes of a second table, under mode `auto`; 0: without one. A built-in
-            algorithm has none.
+        deployment: Length of the deployments of a second table, under mode `auto`, in what
+            `agents.deployment.unit_of` says; 0: without one. A built-in algorithm has none, nor has a subsystem of
+            one's own without a window.
     """
 
     model: Path | None = None
@@ -88,19 +89,21 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     if len(options.workloads) == 1 and options.workloads[0] in SUITES:
         return _judge_suite(options, seeds, told)
     judged = _judged(options)
-    if is_own(judged.env_id):
-        if options.workloads or options.json or options.csv or options.plot:
-            raise UserError(f"--suite, --workload, --trace, --json, --csv and --plot do not go with {judged.env_id}")
-        chosen = seeds if options.seeds or options.n_seeds else HELD_OUT_SEEDS
-        told_of = (lambda name: None) if options.quiet else (lambda name: print(f"playing {name} ...", file=told))
-        return compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, told_of)
-    workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
-    make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
 
     def progress(name: str) -> None:
         if not options.quiet:
             print(f"playing {name} ...", file=told, flush=True)
 
+    if is_own(judged.env_id):
+        if options.workloads or options.json or options.csv or options.plot:
+            raise UserError(f"--suite, --workload, --trace, --json, --csv and --plot do not go with {judged.env_id}")
+        chosen = seeds if options.seeds or options.n_seeds else HELD_OUT_SEEDS
+        deployments = _deployments(judged, options, (), chosen)
+        text = compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, progress)
+        return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress)}"
+    workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
+    make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
+    deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
     if options.json is not None:
         settings = {"env": judged.env_id, "env_kwargs": dict(judged.env_kwargs), "model": _text(options.model)}
@@ -111,9 +114,23 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     if options.plot is not None:
         write_plot(options.plot, comparison)
     text = report(comparison)
-    if options.deployment > 0 and not judged.builtin:
-        progress("deployment under mode auto")
-        text += "\n\n" + deploy(judged, workloads, seeds, options.deployment)
+    return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress)}"
+
+
+def _deployments(
+    judged: Contender, options: JudgingOptions, workloads: Sequence[str], seeds: Sequence[int]
+) -> Deployments | None:
+    """The deployments of the second table, if there is to be one."""
+    if options.deployment <= 0 or judged.builtin or not can_deploy(judged.env_id, judged.env_kwargs):
+        return None
+    return Deployments.on_every(judged, workloads, seeds, options.deployment)
+
+
+def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str], None]) -> str:
+    """The second table."""
+    progress("deployment under mode auto")
+    text = deploy(judged, deployments)
+    deployments.close()
     return text
 
 

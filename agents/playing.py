@@ -6,7 +6,7 @@ An episode is fixed by environment, arguments, workload and seed; the user's wri
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -79,23 +79,15 @@ def play_out(environment: NativeEnv, make_policy: PolicyMaker, seeds: Sequence[i
     Returns:
         The infos of the last step, and the costs (S,) paid from the first question on, in the subsystem's unit.
     """
-    policy = make_policy(environment.single_action_space)
     proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
-    wants_masks = "action_masks" in inspect.signature(policy.predict).parameters
-    masks = getattr(environment.unwrapped, "action_masks", None)
-    if not isinstance(environment.single_action_space, gymnasium.spaces.Discrete) or not wants_masks:
-        masks = None
+    recommend = Recommender(environment.unwrapped, make_policy(environment.single_action_space))
     seed: Any = list(seeds)  # Gymnasium's annotation knows only one seed for all rows
     observations, _ = environment.reset(seed=seed)
     begun = proxy.subsystem.cost().copy()
-    state: State = None
-    begins = np.ones(len(seeds), np.bool_)
     finished = np.zeros(len(seeds), np.bool_)
     infos: dict[str, Any] = {}
     while not finished.all():
-        actions, state = _recommend(policy, observations, state, begins, None if masks is None else masks())
-        observations, _, _, finished, infos = environment.step(actions)
-        begins = np.zeros(len(seeds), np.bool_)
+        observations, _, _, finished, infos = environment.step(recommend(observations))
     paid = proxy.subsystem.cost() - begun
     environment.close()
     return infos, paid
@@ -118,11 +110,28 @@ def episode_seeds(seeds: Sequence[int]) -> npt.NDArray[np.uint64]:
     return np.array([seeding.np_random(int(seed))[0].integers(2**63) for seed in seeds], np.uint64)
 
 
-def _recommend(
-    policy: Policy, observations: Array, state: State, begins: Array, masks: Array | None
-) -> tuple[Array, State]:
-    if masks is None:
-        return policy.predict(observations, state=state, episode_start=begins, deterministic=True)
-    predict: Any = policy.predict
-    actions, state = predict(observations, state=state, episode_start=begins, deterministic=True, action_masks=masks)
-    return actions, state
+class Recommender:
+    """A policy at work in a native vector environment: from observations to actions, without exploration."""
+
+    def __init__(self, environment: Any, policy: Policy) -> None:  # noqa: ANN401 (Gymnasium's type has no masks)
+        """Let a policy act from the beginning of an episode in every row on.
+
+        Args:
+            environment: The environment, below any wrapper.
+            policy: The policy; it is told the masks of discrete actions, if its `predict` takes them.
+        """
+        self._predict: Any = policy.predict
+        self._state: State = None
+        self._begins = np.ones(environment.num_envs, np.bool_)
+        chooses = isinstance(environment.single_action_space, gymnasium.spaces.Discrete)
+        wants_masks = "action_masks" in inspect.signature(policy.predict).parameters
+        self._masks: Callable[[], Array] | None = environment.action_masks if chooses and wants_masks else None
+
+    def __call__(self, observations: Array) -> Array:
+        """Recommend for observations (N, F); returns actions (N,) or (N, A)."""
+        masks = {} if self._masks is None else {"action_masks": self._masks()}
+        actions, self._state = self._predict(
+            observations, state=self._state, episode_start=self._begins, deterministic=True, **masks
+        )
+        self._begins = np.zeros_like(self._begins)
+        return np.asarray(actions)

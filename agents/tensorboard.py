@@ -1,7 +1,8 @@
 """What goes to TensorBoard beside Stable-Baselines3's own tags: the proxy, the subsystem, figures and a layout.
 
 Tags: `proxy/…` counters of the proxies over all instances, `lfs/…` (or the prefix of another subsystem) means over
-the last hundred training episodes, `eval/…` the validation workloads, `figures/…`, and the hyperparameters.
+the last hundred training episodes, `eval/…` the validation workloads, `eval/auto/…` the same under mode `auto`,
+`figures/…`, and the hyperparameters.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ LAYOUT: dict[str, dict[str, list[Any]]] = {
         "agent's share": ["Multiline", ["proxy/mode$", "proxy/agent_share"]],
         "verdicts": ["Multiline", ["proxy/verdict/.*"]],
         "evidence of mode auto": ["Multiline", ["proxy/evidence_.*"]],
+        "trust in evaluations": ["Multiline", ["eval/auto/mode", "eval/auto/trusted_fraction"]],
+        "evidence in evaluations": ["Multiline", ["eval/auto/evidence_.*"]],
         "efficiency by side": ["Multiline", ["proxy/efficiency/agent", "proxy/efficiency/builtin"]],
     },
     "Log-structured file system": {

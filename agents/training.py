@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
-from agents.baselines import names_of, suite_of
+from agents.baselines import Contender, names_of, suite_of
 from agents.callbacks import (
     Evaluate,
     LogEpisodes,
@@ -25,9 +25,10 @@ from agents.callbacks import (
     Stop,
     stoppable,
 )
-from agents.costs import compare_costs, is_own
+from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
+from agents.deployment import EVALUATION_UNITS, UNITS, Deployments, can_deploy, deploy, episode_length
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
-from agents.imitation import imitate
+from agents.imitation import can_imitate, imitate, observe_builtin
 from agents.run_folder import TRAINING_ONLY, RunFolder, SavedRun, find_saved_run
 from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
@@ -35,6 +36,7 @@ from agents.teaching import learn_from_teachers
 from agents.tensorboard import RecordSystem
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
+from kml_envs.proxy.modes import AUTO
 from kml_envs.serve.recording import Recorder, read_recording
 
 DEFAULT_ENV = "kml/LfsTune-v0"
@@ -43,6 +45,9 @@ TRAINING_SUITE, VALIDATION_SUITE, HELD_OUT_SUITE = "train", "validation", "held-
 OWN_EPISODES = 20  # of an evaluation in an environment without workloads
 CLOSING_SEEDS = (1001, 1002, 1003)
 _VALIDATION_SEED = 500_000  # far from the seeds of training rows
+_DEPLOYMENT_SEED = 600_000
+_IMITATION_SEED = 700_000
+_LEAST_DEPLOYMENTS = 8
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class TrainingOptions:
         workloads: Suites or workloads to train on.
         eval_freq: Steps between evaluations; None: an eighth of the training; 0: only first and last.
         eval_episodes: Episodes of an evaluation; None: two of each validation workload.
+        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what `agents.deployment.unit_of`
+            says; None: 60, or 40 where the agent is asked at every operation; 0: without them.
         save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
         tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
         log_folder: Where runs go.
@@ -85,6 +92,7 @@ class TrainingOptions:
     workloads: tuple[str, ...] = ()
     eval_freq: int | None = None
     eval_episodes: int | None = None
+    eval_deployment: float | None = None
     save_freq: int | None = None
     tensorboard_log: str | None = None
     log_folder: str = "logs"
@@ -127,9 +135,22 @@ class Plan:
     saved: SavedRun | None
 
     @property
+    def online(self) -> bool:
+        """Whether the agent learns under mode `auto`."""
+        return self.env_kwargs.get("mode") == AUTO
+
+    @property
     def played_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment that do not concern training only."""
         return {key: value for key, value in self.env_kwargs.items() if key not in TRAINING_ONLY}
+
+    @property
+    def training_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment that is trained on: under mode `auto` its episodes are long as deployments."""
+        length = {}
+        if self.online and can_deploy(self.env, self.played_kwargs):
+            length = episode_length(self.env, self.played_kwargs, UNITS)
+        return {**length, **self.env_kwargs}
 
 
 def train(options: TrainingOptions) -> TrainingResult:
@@ -153,11 +174,13 @@ def train(options: TrainingOptions) -> TrainingResult:
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
     validation = () if is_own(plan.env) else names_of(plan.env, _suite(VALIDATION_SUITE, plan.env))
+    deployment_units = _deployment_units(options.eval_deployment, plan)
     evaluate_arguments: dict[str, Any] = {
         "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
         "episodes": _episodes(options.eval_episodes, len(validation)),
         "seed": _VALIDATION_SEED,
         "threads": plan.settings.env_threads,
+        "deployments": _deployments(plan, validation, deployment_units),
     }
     save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
     folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
@@ -166,10 +189,16 @@ def train(options: TrainingOptions) -> TrainingResult:
     say: Callable[..., None] = print if options.verbose else _silent
     say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
     say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
-    evaluate = Evaluate(folder, plan.env, plan.env_kwargs, validation, **evaluate_arguments)
+    evaluate = Evaluate(folder, plan.env, plan.played_kwargs, validation, **evaluate_arguments)
     if recording is not None:
         agreement = imitate(model, recording, seed=plan.seed)
         say(f"imitated the built-in algorithm of {options.offline}: agreement {agreement:.3f}")
+    elif plan.online and plan.saved is None and not plan.settings.imitate:
+        fresh = observe_builtin(plan.env, plan.env_kwargs, seed=_IMITATION_SEED + plan.seed)
+        if can_imitate(model, fresh):
+            say(f"imitated the built-in algorithm: agreement {imitate(model, fresh, seed=plan.seed):.3f}")
+        else:
+            say(f"began without imitation: no {plan.algo} policy can express the built-in algorithm of {plan.env}")
     with stoppable() as request:
         callbacks: list[BaseCallback] = [
             RecordSystem(env, plan.env, plan.further_steps, plan.entry),
@@ -187,13 +216,13 @@ def train(options: TrainingOptions) -> TrainingResult:
         say(f"stopped by {request.signal_name} after {model.num_timesteps:,} steps; continue with")
         say(f"  python train.py -i {final}")
     elif options.closing:
-        _close(model, folder, plan, say)
+        _close(model, folder, plan, deployment_units, say)
     say(f"models, evaluations and settings: {folder.path}")
     if board is not None:
         say(f"tensorboard --logdir {board}")
     model.logger.close()
     env.close()
-    evaluate.env.close()
+    evaluate.close()
     return TrainingResult(folder.path, model.num_timesteps, request.signal_name)
 
 
@@ -240,7 +269,7 @@ def _make_env(plan: Plan, options: TrainingOptions) -> NativeVecEnv:
     """What is trained on, with a recorder where one is wanted."""
     recorded = {} if options.record is None else {"info_decisions": True}
     env = make_native_vec_env(
-        plan.env, plan.settings.n_envs, {**plan.env_kwargs, **recorded}, plan.settings.env_threads
+        plan.env, plan.settings.n_envs, {**plan.training_kwargs, **recorded}, plan.settings.env_threads
     )
     if options.record is not None:
         env.recorder = Recorder(Path(options.record), plan.env, plan.env_kwargs, env.proxies[0].subsystem)
@@ -319,18 +348,26 @@ def _set_logger(model: BaseAlgorithm, folder: RunFolder, plan: Plan, options: Tr
     return board
 
 
-def _close(model: BaseAlgorithm, folder: RunFolder, plan: Plan, say: Callable[..., None]) -> None:
-    """Play the held-out workloads with the best model, and print what came of it."""
+def _close(
+    model: BaseAlgorithm, folder: RunFolder, plan: Plan, deployment_units: float, say: Callable[..., None]
+) -> None:
+    """Play the held-out workloads with the best model, and print what came of it, under mode `auto` too."""
     from agents.evaluation import closing_report
 
     model.set_parameters(str(folder.best_model), device=model.device)
+    judged = Contender(f"agent ({plan.algo})", plan.env, plan.played_kwargs, lambda space: model)
+    workloads: Sequence[str] = ()
+    seeds: Sequence[int] = HELD_OUT_SEEDS
     if is_own(plan.env):
-        own = {key: value for key, value in plan.env_kwargs.items() if key != "mode"}
-        say(compare_costs(f"agent ({plan.algo})", plan.env, own, lambda space: model))
-        return
-    say("playing the held-out workloads ...", flush=True)
-    workloads = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env))
-    say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=CLOSING_SEEDS, algo=plan.algo))
+        say(compare_costs(judged.name, plan.env, judged.env_kwargs, judged.make_policy))
+    else:
+        say("playing the held-out workloads ...", flush=True)
+        workloads, seeds = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env)), CLOSING_SEEDS
+        say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=seeds, algo=plan.algo))
+    if deployment_units > 0:
+        deployments = Deployments.on_every(judged, workloads, seeds, deployment_units)
+        say(f"\n{deploy(judged, deployments)}")
+        deployments.close()
 
 
 def _suite(split: str | tuple[str, ...], env_id: str) -> str | tuple[str, ...]:
@@ -359,6 +396,25 @@ def _episodes(given: int | None, workloads: int) -> int:
     if given < 1:
         raise UserError(f"--eval-episodes {given}: must be at least 1")
     return given
+
+
+def _deployment_units(given: float | None, plan: Plan) -> float:
+    """Length of deployments under mode `auto`; 0: the environment cannot, or there are to be none."""
+    if given is not None and given < 0:
+        raise UserError(f"--eval-deployment {given:g}: must not be negative")
+    units = EVALUATION_UNITS.get(plan.env, UNITS) if given is None else given
+    return units if can_deploy(plan.env, plan.played_kwargs) else 0.0
+
+
+def _deployments(plan: Plan, workloads: Sequence[str], units: float) -> Deployments | None:
+    """The deployments of an evaluation: some on each validation workload, or as many of a subsystem without any."""
+    if units == 0:
+        return None
+    each = max(1, _LEAST_DEPLOYMENTS // max(len(workloads), 1))
+    rows = [workload for workload in workloads for _ in range(each)]
+    # Each has a seed of its own: equal seeds would give the same units to the agent on every workload.
+    seeds = range(_DEPLOYMENT_SEED, _DEPLOYMENT_SEED + (len(rows) or each))
+    return Deployments(plan.env, plan.played_kwargs, rows, seeds, units)
 
 
 def _silent(*values: object, **arguments: object) -> None:

@@ -174,9 +174,12 @@ ROWS = (
     Row("harmful-shadow", "most harmful victims, shadow", GREEDY, HARMFUL, 60, efficiency="shadow"),
     Row("harmful-space", "most harmful victims, in space", GREEDY, HARMFUL, 60, domains=8),
     Row("harmful-time", "most harmful victims, in time", GREEDY, HARMFUL, 60),
-    Row("turns", "good, harmful in volumes 60-70, good again", GREEDY, COST_BENEFIT, 160, harmful=(60, 70)),
+    Row("turns", "good, harmful in volumes 40-50, good again", GREEDY, COST_BENEFIT, 100, share=0.5, harmful=(40, 50)),
     Row("turns-space", "the same in space, volumes 20-24", GREEDY, COST_BENEFIT, 60, domains=8, harmful=(20, 24)),
-    Row("shift", "the load shifts at volume 60: then it is worse", GREEDY, COST_BENEFIT, 160, load=SHIFTING, shift=60),
+    Row(
+        "shift", "the load shifts at volume 40: then it is worse", GREEDY, COST_BENEFIT, 100, share=0.5,
+        load=SHIFTING, shift=40,
+    ),
     Row(
         "shift-space", "the same in space, at volume 20", GREEDY, COST_BENEFIT, 60, domains=8, load=SHIFTING, shift=20
     ),
@@ -354,7 +357,8 @@ def describe(row: Row, outcome: Outcome) -> str:
         first = outcome.reached[mode]
         if mode is Mode.COLLABORATION:  # the way to recommendation goes through it
             first = np.fmin(first, outcome.reached[Mode.RECOMMENDATION])
-        parts.append(f"{mode.name.lower()} {_share(first)}")
+        # An emergency is seen when the agent is asked again, so that it has no time of its own.
+        parts.append(f"{mode.name.lower()} {_share(first, mode is not Mode.EMERGENCY)}")
     if row.harmful is not None or row.shift is not None:
         parts.append(f"then back to learning or emergency {_share(outcome.fell)}")
     if row.harmful is not None:
@@ -367,13 +371,13 @@ def describe(row: Row, outcome: Outcome) -> str:
     return f"{row.name}: {row.says} ({runs} runs of at most {row.volumes:g} volumes)\n  " + "\n  ".join(parts)
 
 
-def _share(first: FloatArray) -> str:
-    """How many runs, its bounds, and when."""
+def _share(first: FloatArray, timed: bool = True) -> str:
+    """How many runs, its bounds, and when, if that is of interest."""
     runs, there = len(first), ~np.isnan(first)
     hits = int(there.sum())
     low, high = binomial_interval(hits, runs)
     text = f"{hits}/{runs} [{low:.3f}, {high:.3f}]"
-    if hits:
+    if hits and timed:
         median, most = np.percentile(first[there], [50, 95])
         text += f", after {median:.1f} volumes (median), {most:.1f} (95 %)"
     return text

@@ -46,6 +46,7 @@ class LfsVolumes:
         self.instances = instances
         self.warm = warm
         self.state: LfsState = allocate(warm.config, warm.table, instances)
+        self._reserve_sections = warm.config.reserve_sections  # looked up at every decision
         self.reward_scale = float(warm.config.geometry.blocks_per_section)
         self._at_start = {name: np.zeros(instances, np.int64) for name in _EPISODE_COUNTERS}
 
@@ -76,7 +77,7 @@ class LfsVolumes:
 
     def critical(self) -> BoolArray:
         """(N,) bool: free sections at the reserve."""
-        return np.asarray(self.state.volumes["free_sections"] <= self.warm.config.reserve_sections)
+        return np.asarray(self.state.volumes["free_sections"] <= self._reserve_sections)
 
     def progress(self) -> IntArray:
         """(N,) int64: user blocks written."""

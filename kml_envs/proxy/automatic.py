@@ -89,6 +89,7 @@ class AutoMode:
         self._builtin_cost = builtin_cost
         self._options = options
         self._shape = (volumes, domains)
+        self._window = options.window or 0
         self._comparison = Comparison(volumes, domains)
         self._not_worse = SequentialTest(volumes)
         self._better = SequentialTest(volumes)
@@ -110,7 +111,7 @@ class AutoMode:
     def reset(self, rows: BoolArray, forget: bool) -> None:
         """A new episode begins in the rows, from the subsystem's present progress and cost."""
         volumes = self._any(rows)
-        self._comparison.restart(volumes)
+        self._comparison.restart(volumes, forget)
         self._progress[rows] = self._subsystem.progress()[rows]
         self._cost[rows] = self._subsystem.cost()[rows]
         self._acting[rows] = False
@@ -119,7 +120,6 @@ class AutoMode:
             self._builtin = builtin.copy() if self._builtin is None else np.where(rows, builtin, self._builtin)
             self._unit_start[:, volumes] = self._totals()[:, volumes]
         self._rate[volumes] = np.nan
-        self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
         if forget:
             self._attempt[volumes] = 0
             self._change(volumes, Mode.LEARNING)
@@ -130,6 +130,7 @@ class AutoMode:
             self._lived[volumes] = 0.0
             self._reached[:, volumes] = -1.0
             self.emergencies[:, volumes] = 0
+        self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
 
     def mode(self) -> ModeArray:
         """(N,) int8, the modes now."""
@@ -143,8 +144,10 @@ class AutoMode:
         by_mode = np.array([shares[mode] for mode in Mode])
         if self._shape[1] > 1:
             by_mode = domain_shares(by_mode, self._shape[1])
-        share = np.where(self.budget.clear() & ~np.isnan(self._known_rate()), by_mode[self._mode], 0.0)
-        return np.repeat(share, self._shape[1])
+        share, rate = by_mode[self._mode], self._known_rate()
+        agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
+        ready = self.budget.clear() & self.budget.covers(rate * self._window * agents_domains)
+        return np.repeat(np.where(ready & ~np.isnan(rate), share, 0.0), self._shape[1])
 
     def suspended(self) -> BoolArray | None:
         """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
@@ -160,21 +163,21 @@ class AutoMode:
         self.health.note(judgement.verdict)
         wanted = judgement.verdict == ACCEPTED
         price = self._price(judgement.decision)
-        held = self.budget.holds(np.where(wanted, price, 0.0).reshape(self._shape))
-        refused = self._any(wanted & ~held.ravel())
+        permitted = self.budget.holds(np.where(wanted, price, 0.0).reshape(self._shape)).ravel()
+        refused = wanted & ~permitted
         unhealthy = self.health.unhealthy()
         critical = self._subsystem.critical()
         if np.count_nonzero(refused) or np.count_nonzero(unhealthy) or np.count_nonzero(critical):
-            self._stopped |= refused
-            self._raise_alarm(refused & self.budget.exhausted(), Cause.BUDGET)
+            stopped = self._any(refused)
+            self._stopped |= stopped
+            self._raise_alarm(stopped & self.budget.exhausted(), Cause.BUDGET)
             self._raise_alarm(self._any(unhealthy), Cause.UNHEALTHY)
             self._raise_alarm(self._any(critical), Cause.CRITICAL)
-        permitted = held.ravel()
         if (suspended := self.suspended()) is not None:
             permitted = permitted & ~suspended
         self._acting = wanted & permitted
         if self._builtin is None and self._forecasts is not None:
-            self.budget.spend(np.where(self._acting, price, 0.0).reshape(self._shape).sum(axis=1))
+            self.budget.spend(self._sum(np.where(self._acting, price, 0.0)))
         return permitted
 
     def operation_ended(self, verdict: npt.NDArray[np.int8]) -> None:
@@ -183,7 +186,7 @@ class AutoMode:
     def unit_ended(self, outcome: UnitOutcome) -> None:
         """Weigh the units that are over, and change modes."""
         self._account()
-        ended = outcome.rows.reshape(self._shape)[:, 0]
+        ended = np.flatnonzero(outcome.rows[:: self._shape[1]])
         self._stopped[ended] = False
         if self._builtin is not None:
             totals = self._totals()
@@ -196,9 +199,9 @@ class AutoMode:
             self._better.update(rows, better)
             self._worse.update(rows, worse)
         self._units_in_mode[ended] += 1
-        self._leave_emergency(ended)
-        self._degrade(ended)
-        self._promote(ended)
+        self._leave_emergency(ended[self._mode[ended] == Mode.EMERGENCY])
+        self._degrade(ended[self._mode[ended] > Mode.LEARNING])
+        self._promote(ended[self._units_in_mode[ended] >= HOLD])
 
     def report(self) -> dict[str, Array]:
         """(N,) each: what there is to say of the modes, by name.
@@ -225,34 +228,40 @@ class AutoMode:
     def _account(self) -> None:
         """Bring the budget up to where the subsystem is."""
         progress, cost = self._subsystem.progress(), self._subsystem.cost()
-        made, paid = (progress - self._progress).reshape(self._shape), (cost - self._cost).reshape(self._shape)
-        self._lived += made.mean(axis=1)
+        made, paid = progress - self._progress, cost - self._cost
+        domains = self._shape[1]
+        self._lived += self._sum(made) / domains
         builtin = self._builtin_cost(cost)
         if builtin is not None and self._builtin is not None:
-            exact = (builtin - self._builtin).reshape(self._shape).sum(axis=1)
+            exact = self._sum(builtin - self._builtin)
             self.budget.grow(exact)
-            self.budget.spend(paid.sum(axis=1) - exact)
+            self.budget.spend(self._sum(paid) - exact)
             self._builtin = builtin.copy()
         else:
-            unheld = unheld_domains(self._shape[1])
             rate = self._known_rate()
-            if self._shape[1] > 1:
-                self.budget.grow(paid[:, :unheld].mean(axis=1) * self._shape[1])
+            if domains > 1:
+                unheld = unheld_domains(domains)
+                self.budget.grow(paid.reshape(self._shape)[:, :unheld].mean(axis=1) * domains)
             else:
-                self.budget.grow(np.where(np.isnan(rate), 0.0, rate * made[:, 0]))
-            if self._forecasts is None and self._acting.any():
-                self._charge(np.where(self._acting.reshape(self._shape), paid - rate[:, None] * made, 0.0))
+                # While the rate is not known the built-in algorithm is alone, and what it pays is what it costs.
+                self.budget.grow(np.where(np.isnan(rate), paid, rate * made))
+            if self._forecasts is None and np.count_nonzero(self._acting):
+                self._charge(np.where(self._acting, paid - np.repeat(rate, domains) * made, 0.0).reshape(self._shape))
         self._acting = np.zeros(len(self._acting), dtype=np.bool_)
         self._progress, self._cost = progress.copy(), cost.copy()
 
+    def _sum(self, values: Array) -> FloatArray:
+        """(G,) sums over the domains of each volume; the values (N,) themselves, where there is one domain."""
+        return np.asarray(values if self._shape[1] == 1 else values.reshape(self._shape).sum(axis=1))
+
     def _any(self, rows: BoolArray) -> BoolArray:
         """(G,) bool: the volumes of these instances (N,)."""
-        return np.asarray(rows.reshape(self._shape).any(axis=1))
+        return rows if self._shape[1] == 1 else np.asarray(rows.reshape(self._shape).any(axis=1))
 
     def _totals(self) -> FloatArray:
         """(2, G) float64: progress, and cost of the shadow."""
         assert self._builtin is not None
-        return np.stack([total.reshape(self._shape).sum(axis=1) for total in (self._progress, self._builtin)])
+        return np.stack([self._sum(self._progress), self._sum(self._builtin)])
 
     def _charge(self, excess: FloatArray) -> None:
         """Charge operations (G, D) whose cost is known only now."""
@@ -264,7 +273,7 @@ class AutoMode:
         if self._forecasts is None:
             return np.repeat(self._dearest, self._shape[1])
         cost, benefit = self._forecasts.forecast(decision)
-        return np.asarray(cost - np.repeat(np.nan_to_num(self._known_rate()), self._shape[1]) * benefit)
+        return np.asarray(cost - np.repeat(np.fmax(self._known_rate(), 0.0), self._shape[1]) * benefit)
 
     def _known_rate(self) -> FloatArray:
         """(G,) float64: the built-in algorithm's cost per progress; NaN while unknown."""
@@ -282,40 +291,52 @@ class AutoMode:
         self.cause[volumes] = cause
         self.emergencies[cause, volumes] += 1
 
-    def _leave_emergency(self, ended: BoolArray) -> None:
-        """Go back to learning where the cause has been away for the hold time."""
-        cause = self.cause
-        unhealthy = self._any(~self.health.alive)
-        critical = self._any(self._subsystem.critical())
+    def _leave_emergency(self, ended: IntArray) -> None:
+        """Go back to learning where the cause has been away for the hold time.
+
+        Args:
+            ended: (E,) int64, volumes in emergency whose unit has ended.
+        """
+        if not ended.size:
+            return
+        cause = self.cause[ended]
+        unhealthy = self._any(~self.health.alive)[ended]
+        critical = self._any(self._subsystem.critical())[ended]
         there = (
             ((cause == Cause.UNHEALTHY) & unhealthy)
             | ((cause == Cause.CRITICAL) & critical)
-            | ((cause == Cause.BUDGET) & ~self.budget.clear())
+            | ((cause == Cause.BUDGET) & ~self.budget.clear()[ended])
         )
-        emergency = self._mode == Mode.EMERGENCY
-        self._units_in_mode[emergency & there] = 0
-        leaving = ended & emergency & ~there & (self._units_in_mode > HOLD)
+        self._units_in_mode[ended[there]] = 0
+        leaving = np.zeros(len(self._mode), dtype=np.bool_)
+        leaving[ended] = ~there & (self._units_in_mode[ended] > HOLD)
         if leaving.any():
-            self.health.forgive(np.repeat(leaving & (cause == Cause.UNHEALTHY), self._shape[1]))
+            self.health.forgive(np.repeat(leaving & (self.cause == Cause.UNHEALTHY), self._shape[1]))
             self._change(leaving, Mode.LEARNING)
 
-    def _degrade(self, ended: BoolArray) -> None:
-        """End trust where there is evidence that the agent is worse."""
-        worse = ended & (self._mode > Mode.LEARNING) & (self._worse.log_evidence() >= np.log(DEGRADED_AT))
-        if worse.any():
+    def _degrade(self, ended: IntArray) -> None:
+        """End trust where there is evidence that the agent is worse, among trusted volumes (E,) int64."""
+        if ended.size and np.count_nonzero(found := self._worse.log_evidence(ended) >= np.log(DEGRADED_AT)):
+            worse = self._only(ended[found])
             self._lose_trust(worse)
             self._change(worse, Mode.LEARNING)
 
-    def _promote(self, ended: BoolArray) -> None:
-        """Trust the agent further where the evidence allows it."""
-        held = ended & (self._units_in_mode >= HOLD)
-        threshold = self._threshold()
-        up = held & (self._mode == Mode.COLLABORATION) & (self._better.log_evidence() >= threshold)
-        if up.any():
-            self._change(up, Mode.RECOMMENDATION)
-        up = held & (self._mode == Mode.LEARNING) & (self._not_worse.log_evidence() >= threshold)
-        if up.any():
-            self._change(up, Mode.COLLABORATION)
+    def _promote(self, ended: IntArray) -> None:
+        """Trust the agent further where the evidence allows it, among the volumes (E,) int64."""
+        ways = (
+            (Mode.COLLABORATION, self._better, Mode.RECOMMENDATION),
+            (Mode.LEARNING, self._not_worse, Mode.COLLABORATION),
+        )
+        for mode, test, above in ways:
+            there = ended[self._mode[ended] == mode]
+            if there.size and np.count_nonzero(found := test.log_evidence(there) >= self._threshold()[there]):
+                self._change(self._only(there[found]), above)
+
+    def _only(self, volumes: IntArray) -> BoolArray:
+        """(G,) bool: these volumes."""
+        only = np.zeros(len(self._mode), dtype=np.bool_)
+        only[volumes] = True
+        return only
 
     def _threshold(self) -> FloatArray:
         """(G,) float64: log evidence that a promotion takes."""

@@ -16,6 +16,9 @@ from kml_envs.proxy.specs import BoolArray, FloatArray
 KEPT = 0.25
 """Part of the allowance that no operation may use: what past operations have spoiled shows in later costs too."""
 
+UNIT_ROOM = 0.04
+"""Part of what a unit usually costs that must be free before the agent gets one: else what it invests would end it."""
+
 CLEAR = 0.9
 """A budget that was spent is clear again once no more than this part of what operations may use is spent."""
 
@@ -60,7 +63,8 @@ class LossBudget:
         Returns:
             (G, D) bool; of several operations of a volume, the later ones must leave room for those before them.
         """
-        total = self.spent[:, None] + np.maximum(price, 0.0).cumsum(axis=1)
+        priced = np.maximum(price, 0.0)
+        total = self.spent[:, None] + (priced if price.shape[1] == 1 else priced.cumsum(axis=1))
         return np.asarray(total <= self.allowance()[:, None])
 
     def exhausted(self) -> BoolArray:
@@ -71,6 +75,10 @@ class LossBudget:
         """(G,) bool: there is room again."""
         allowance = self.allowance()
         return np.asarray((self.spent <= CLEAR * allowance) & (allowance > 0.0))
+
+    def covers(self, usual: FloatArray) -> BoolArray:
+        """(G,) bool: there is room for the agent to begin units that usually cost this much (G,)."""
+        return np.asarray(self.allowance() - self.spent >= UNIT_ROOM * usual)
 
     def restart(self, rows: BoolArray) -> None:
         """Begin with nothing in the rows (G,)."""

@@ -18,6 +18,7 @@ PRIOR_SPREAD = 0.05  # of log cost, before any unit has been seen
 LEAST_SPREAD = 0.005
 CEILING = 50.0  # excess of a unit that the agent could not finish: as bad as can be
 TRACE = 0.01  # of the usual cost, added to every cost, since units may cost nothing
+ALONE, AGENT, CUT = range(3)  # who had the window before: the built-in algorithm, the agent, the agent for a part
 
 
 class Comparison:
@@ -33,18 +34,21 @@ class Comparison:
         """Begin without knowledge."""
         self.rate: FloatArray = np.full(volumes, np.nan)
         self._domains = domains
-        self._usual: FloatArray = np.full((2, volumes), np.nan)  # by who controlled the window before
-        self._seen: IntArray = np.zeros((2, volumes), dtype=np.int64)
+        self._usual: FloatArray = np.full((3, volumes), np.nan)  # by who had the window before
+        self._seen: IntArray = np.zeros((3, volumes), dtype=np.int64)
         self._variance: FloatArray = np.full(volumes, PRIOR_SPREAD**2)
         self._variance_units: IntArray = np.ones(volumes, dtype=np.int64)
-        self._after_agent: IntArray = np.zeros(volumes, dtype=np.int64)
+        self._before: IntArray = np.full(volumes, ALONE)
 
-    def restart(self, rows: BoolArray) -> None:
-        """A new episode begins in the rows (G,), maybe with another load: only the spread is kept."""
+    def restart(self, rows: BoolArray, forget: bool) -> None:
+        """A new episode begins in the rows (G,), maybe with another load: only the spread is kept, unless forgotten."""
+        if forget:
+            self._variance[rows] = PRIOR_SPREAD**2
+            self._variance_units[rows] = 1
         self.rate[rows] = np.nan
         self._usual[:, rows] = np.nan
         self._seen[:, rows] = 0
-        self._after_agent[rows] = 0
+        self._before[rows] = ALONE
 
     def update(self, outcome: UnitOutcome, margin: float) -> tuple[IntArray, list[FloatArray]]:
         """Take in the units that have ended.
@@ -61,26 +65,26 @@ class Comparison:
         return self._compare_windows(outcome, margin)
 
     def _compare_windows(self, outcome: UnitOutcome, margin: float) -> tuple[IntArray, list[FloatArray]]:
-        """A window against what is expected of it."""
+        """A window against what is expected of it.
+
+        What a window costs depends on what the one before has left behind. So it is compared with windows of the
+        built-in algorithm that followed the like, and not bet on until there has been one.
+        """
         rows = np.flatnonzero(outcome.rows)
         agent, cut, share = outcome.agent[rows], outcome.cut[rows], outcome.share[rows]
         rate = outcome.cost[rows] / np.maximum(outcome.progress[rows], 1)
-        before = self._after_agent[rows]
+        before = self._before[rows]
         usual = self._usual[before, rows]
-        usual = np.where(np.isnan(usual), self._usual[1 - before, rows], usual)
         spread = np.maximum(np.sqrt(self._variance[rows]), LEAST_SPREAD)
         known = ~np.isnan(usual) & (share > 0.0) & (share < 1.0)
         excess = _log_ratio(rate, usual)
         allowed = np.where(agent, _log_ratio(rate / (1.0 + margin), usual), excess)
         lost = agent & cut
-        factors = [
-            window_bets(np.where(lost, CEILING, claim)[known], spread[known], agent[known], share[known])
-            for claim in (allowed, excess)
-        ]
-        worse = window_bets(-excess[known], spread[known], agent[known], share[known])
-        factors.append(np.where(lost[known][:, None], 0.0, worse))
+        claims = np.stack([np.where(lost, CEILING, allowed), np.where(lost, CEILING, excess), -excess])[:, known]
+        factors = list(window_bets(claims, spread[known], agent[known], share[known]))
+        factors[2] = np.where(lost[known][:, None], 0.0, factors[2])
         self._learn_windows(rows[~agent], before[~agent], rate[~agent], excess[~agent])
-        self._after_agent[rows] = agent
+        self._before[rows] = np.where(lost, CUT, np.where(agent, AGENT, ALONE))
         return rows[known], factors
 
     def _learn_windows(self, rows: IntArray, before: IntArray, rate: FloatArray, excess: FloatArray) -> None:
@@ -92,10 +96,9 @@ class Comparison:
         usual = np.where(seen > 0, self._usual[before, rows], 0.0)
         self._usual[before, rows] = usual + weight * (rate - usual)
         self._seen[before, rows] += 1
-        units = np.minimum(self._seen[0, rows], MEMORY)
-        alone = np.isnan(self._usual[0, rows])
+        units = np.minimum(self._seen[ALONE, rows], MEMORY)
         margin = 2.0 * np.sqrt(self._variance[rows] / np.maximum(units, 1))
-        self.rate[rows] = np.where(alone, np.nan, self._usual[0, rows] * np.exp(-margin))
+        self.rate[rows] = self._usual[ALONE, rows] * np.exp(-margin)
 
     def _compare_domains(self, outcome: UnitOutcome, margin: float) -> tuple[IntArray, list[FloatArray]]:
         """The domains of a volume against each other."""

@@ -30,6 +30,8 @@ from kml_envs.proxy.specs import BoolArray, FloatArray, IntArray
 SHIFTS: FloatArray = np.array([0.02, 0.04, 0.08, 0.16, 0.32, 0.64])
 """The alternatives that are bet on, as differences of log cost: the evidence is the mean over them."""
 
+ALL = slice(None)
+
 HELD_BACK = 0.05
 """The part of every stake that follows the draw's own probabilities, so that no surprise loses more than the rest."""
 
@@ -38,19 +40,19 @@ def window_bets(excess: FloatArray, spread: FloatArray, agent: BoolArray, share:
     """Bets on who controlled one window each.
 
     Args:
-        excess: (R,) float64, log cost above what the built-in algorithm was expected to cost; infinite is allowed.
+        excess: (..., R) float64, log cost above what the built-in algorithm was expected to cost; infinite is allowed.
         spread: (R,) float64, standard deviation of that under one side.
         agent: (R,) bool, who did control it.
         share: (R,) float64, the probability with which the agent was drawn, strictly between 0 and 1.
 
     Returns:
-        (R, K) float64, the log factors by which the evidence for "the agent costs less" changes, for each of SHIFTS.
+        (..., R, K) float64, the log factors by which the evidence for "the agent costs less" changes, for each shift.
     """
-    prior = np.log(share / (1.0 - share))[:, None]
-    logit = prior - (excess[:, None] * SHIFTS + SHIFTS**2 / 2.0) / (spread**2)[:, None]
+    share, precision = share[:, None], 1.0 / (spread**2)[:, None]
+    logit = np.log(share / (1.0 - share)) - (excess[..., None] * SHIFTS + SHIFTS**2 / 2.0) * precision
     bet = 1.0 / (1.0 + np.exp(np.clip(-logit, -700.0, 700.0)))
-    bet = (1.0 - HELD_BACK) * bet + HELD_BACK * share[:, None]
-    factor = np.where(agent[:, None], bet / share[:, None], (1.0 - bet) / (1.0 - share[:, None]))
+    bet = (1.0 - HELD_BACK) * bet + HELD_BACK * share
+    factor = np.where(agent[:, None], bet / share, (1.0 - bet) / (1.0 - share))
     return np.asarray(np.log(factor))
 
 
@@ -109,10 +111,10 @@ class SequentialTest:
         self._running[rows] = np.logaddexp(self._running[rows], begun) + log_factors
         self._units[rows] += 1
 
-    def log_evidence(self) -> FloatArray:
-        """(G,) float64: logarithm of the e-process; log(1/alpha) or more shows the claim at error rate alpha."""
-        waiting = -np.log(self._units + 1.0)[:, None]  # the weight of all that has not begun yet
-        return _log_mean(np.logaddexp(self._running, waiting))
+    def log_evidence(self, rows: IntArray | slice = ALL) -> FloatArray:
+        """Logarithm of the e-process of the rows, float64; log(1/alpha) or more shows the claim at error rate alpha."""
+        waiting = -np.log(self._units[rows] + 1.0)[:, None]  # the weight of all that has not begun yet
+        return _log_mean(np.logaddexp(self._running[rows], waiting))
 
     def restart(self, rows: BoolArray) -> None:
         """Drop the evidence of the rows (G,)."""
@@ -140,9 +142,9 @@ class ChangeDetector:
         """Take in a unit; arguments as in `SequentialTest.update`."""
         self._running[rows] = np.maximum(self._running[rows], 0.0) + log_factors
 
-    def log_evidence(self) -> FloatArray:
-        """(G,) float64: logarithm of the detector."""
-        return _log_mean(self._running)
+    def log_evidence(self, rows: IntArray | slice = ALL) -> FloatArray:
+        """Logarithm of the detector of the rows, float64."""
+        return _log_mean(self._running[rows])
 
     def restart(self, rows: BoolArray) -> None:
         """Drop the evidence of the rows (G,)."""
@@ -151,4 +153,4 @@ class ChangeDetector:
 
 def _log_mean(logarithms: FloatArray) -> FloatArray:
     """Logarithm of the mean over the last axis."""
-    return np.asarray(np.logaddexp.reduce(logarithms, axis=-1) - np.log(logarithms.shape[-1]))
+    return np.asarray(np.logaddexp.reduce(logarithms, axis=-1) - math.log(logarithms.shape[-1]))

@@ -458,18 +458,19 @@ class MLModelProxy:
             rows: (N,) bool, the rows to run.
             decision: What to carry out in all of them; None: whatever waits is the built-in algorithm's to decide.
         """
-        rows = rows & self.life_cycle.running()
+        if not self.life_cycle.all_running:
+            rows = rows & self.life_cycle.running()
         while True:
             if decision is None:
-                rows = self._settle(rows | self._waiting())
-                if not rows.any():
+                rows = self._settle(rows if self.options.domains == 1 else rows | self._waiting())
+                if not np.count_nonzero(rows):
                     break
                 decision = self.subsystem.builtin_decision()
             agent, until = self._control()
             self.subsystem.execute(decision, agent, until, rows)
             progress = self.subsystem.progress()
             stranded = rows & (progress < until) & ~self.subsystem.pending()
-            if stranded.any():
+            if np.count_nonzero(stranded):
                 raise SubsystemError(_stranded(stranded, progress, until))
             self.estimate_efficiency()
             self._end_units()
@@ -478,20 +479,19 @@ class MLModelProxy:
 
     def _waiting(self) -> BoolArray:
         """(N,) bool: domains that may have waited for others of their group."""
-        if self.options.domains == 1:
-            return np.zeros(len(self._rows), dtype=np.bool_)
         return self.life_cycle.running() & self._begun & ~self.finished
 
     def _settle(self, rows: BoolArray) -> BoolArray:
         """Note which of the rows (N,) are asked or finished now; returns those that are neither."""
-        agent, _ = self._control()
-        state = self.get_system_state()
-        finished = np.asarray(state.progress >= self._episode_end)
-        asked = agent & state.pending & ~state.critical & ~finished
+        agent, progress = self._control()[0], self.subsystem.progress()
+        finished = np.asarray(progress >= self._episode_end)
+        asked = agent & self.subsystem.pending() & ~(self.subsystem.critical() | finished)
         self.finished = np.where(rows, finished, self.finished)
         self.asked = np.where(rows, asked, self.asked)
-        rows = rows & ~finished & ~asked
-        return rows if self._schedule is None else rows & ~self._schedule.waiting(state.progress)
+        rows = rows & ~(finished | asked)
+        if self._schedule is None or self.options.domains == 1:
+            return rows
+        return rows & ~self._schedule.waiting(progress)
 
     def _control(self) -> tuple[BoolArray, IntArray]:
         """Which rows the agent controls now, and until which progress that holds."""

@@ -102,13 +102,15 @@ class UnitSchedule:
         reached: BoolArray = np.asarray(progress >= self.boundary)
         if self._domains > 1:
             reached = np.repeat(reached.reshape(-1, self._domains).all(axis=1), self._domains)
+        if not np.count_nonzero(reached):
+            return None
         ended = reached & self._second_half
         halved = reached & ~self._second_half
         self._second_half[halved] = True
         self._progress[halved] = progress[halved]
         self._cost[halved] = cost[halved]
         self.boundary[halved] += self._window - self._window // 2
-        if not ended.any():
+        if not np.count_nonzero(ended):
             return None
         made, paid = progress - self._progress, cost - self._cost
         return UnitOutcome(ended, self._drawn.copy(), made, paid, self._share.copy(), self._drawn & ~self.agent)

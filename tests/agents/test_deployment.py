@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from agents.baselines import named_contender
-from agents.deployment import deploy
+from agents.baselines import RandomPolicy, named_contender
+from agents.deployment import Deployments, can_deploy, deploy
+from kml_envs.proxy import Mode
 
 SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_volumes": 1.0}
 
@@ -19,7 +20,7 @@ class CostBenefit:
 
 def test_a_random_policy_is_not_trusted():
     judged = named_contender("random-action", "kml/LfsTune-v0", SMALL)
-    report = deploy(judged, ["hot-cold-0.9-0.1"], [1, 2], 20.0)
+    report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, ["hot-cold-0.9-0.1"] * 2, [1, 2], 20.0))
     assert "The proxy would have trusted it in 0 of 2 runs." in report
     assert "hot-cold-0.9-0.1" in report and "0/2" in report
 
@@ -30,5 +31,32 @@ def test_a_better_policy_is_trusted_and_the_table_says_when():
 
     judged = named_contender("random-action", "kml/LfsVictim-v0", {**SMALL, "share": 0.3})
     better = replace(judged, name="agent", make_policy=lambda space: CostBenefit())
-    report = deploy(better, ["hot-cold-0.95-0.05"], [1, 2, 3], 120.0)
+    report = deploy(better, Deployments(better.env_id, better.env_kwargs, ["hot-cold-0.95-0.05"] * 3, [1, 2, 3], 120.0))
     assert "trusted it in 0 of" not in report
+
+
+def test_what_is_played_again_comes_out_the_same():
+    deployments = Deployments("kml/LfsVictim-v0", SMALL, ["zipf-0.9", "hot-cold-0.95-0.05"], [1, 2], 24.0)
+    first, again = (deployments.play(CostBenefit()) for _ in range(2))
+    other = deployments.play(RandomPolicy(deployments.action_space))
+    deployments.close()
+    np.testing.assert_array_equal(first.evidence, again.evidence)
+    np.testing.assert_array_equal(first.metrics["moved_blocks"], again.metrics["moved_blocks"])
+    assert not np.array_equal(first.evidence, other.evidence)
+    assert first.metrics["user_blocks"].tolist() == [24 * 768] * 2
+
+
+def test_a_deployment_may_end_once_the_policy_is_trusted():
+    seeds = [1, 2, 3, 4]
+    deployments = Deployments("kml/LfsVictim-v0", SMALL, ["hot-cold-0.95-0.05"] * 4, seeds, 80.0)
+    outcome = deployments.play(CostBenefit(), until_trusted=True)
+    deployments.close()
+    assert outcome.trusted.any()
+    assert (outcome.mode[outcome.trusted] == Mode.RECOMMENDATION).all()
+    assert (outcome.metrics["user_blocks"][outcome.trusted] < 80 * 768).all()
+    assert (outcome.collaboration_after <= outcome.recommendation_after)[outcome.trusted].all()
+
+
+def test_a_subsystem_without_a_window_cannot_be_deployed(tutorial_module):
+    assert can_deploy("readahead:tutorial/Readahead-v0", {})
+    assert not can_deploy("readahead:tutorial/Readahead-v0", {"window": None})

@@ -7,7 +7,7 @@ import pytest
 
 from agents.baselines import ConstantPolicy, Contender, builtin_contender, compared_builtins, names_of, suite_of
 from agents.damon_environments import COMMON_METRICS, DAMON_ENVIRONMENTS, MONITOR, RECLAIM, TIER
-from agents.deployment import deploy
+from agents.deployment import Deployments, deploy
 from agents.evaluation import compare, report
 from agents.exports import write_json
 from agents.playing import play
@@ -98,6 +98,6 @@ def test_a_monitor_is_judged_by_its_picture_and_its_overhead():
 
 def test_deployment_counts_in_time():
     judged = Contender("agent (idle)", RECLAIM, SMALL, lambda space: ConstantPolicy(space, IDLE))
-    text = deploy(judged, ("bursts-2-1",), (1, 2), 10.0)
-    assert "for 10 times 30 s" in text
+    text = deploy(judged, Deployments(RECLAIM, SMALL, ("bursts-2-1",) * 2, (1, 2), 10.0))
+    assert "for 10 half minutes of the program" in text
     assert "The proxy would have trusted it in 0 of 2 runs." in text

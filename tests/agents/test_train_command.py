@@ -45,6 +45,7 @@ def run(tmp_path, *arguments):
         (["--trace", "no-such-file.csv"], "no-such-file.csv"),
         (["-i", "no-such-model.zip"], "no-such-model.zip"),
         (["--eval-freq", "-1"], "--eval-freq"),
+        (["--eval-deployment", "-1"], "--eval-deployment"),
         (["--device", "toaster"], "toaster"),
     ),
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -73,7 +74,7 @@ def train_command():
 @pytest.mark.parametrize(("number", "status"), ((signal.SIGINT, 130), (signal.SIGTERM, 143)))
 def test_an_interrupted_training_leaves_a_checkpoint_that_can_be_continued(number, status, tmp_path):
     logs = tmp_path / "logs"
-    flags = ["--no-progress", "--no-closing", "--eval-episodes", "1", "--eval-freq", "0"]
+    flags = ["--no-progress", "--no-closing", "--eval-episodes", "1", "--eval-freq", "0", "--eval-deployment", "0"]
     process = subprocess.Popen(
         command("-f", str(logs), "-n", "1000000", *flags, *QUICK), stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

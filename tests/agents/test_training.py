@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -50,6 +51,7 @@ def options(folder, small, *, env=TUNE, algo="ppo", **changes):
         "workloads": ("zipf-0.9", "uniform"),
         "eval_freq": 0,
         "eval_episodes": 1,
+        "eval_deployment": 0,
         "log_folder": str(folder),
         "closing": False,
         "progress": False,
@@ -151,7 +153,7 @@ def test_resume_goes_on_with_the_scale_of_rewards(small, tmp_path):
         train(TrainingOptions(**resume))
 
 
-RESUME = {"eval_freq": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
+RESUME = {"eval_freq": 0, "eval_deployment": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
 
 
 def test_a_model_of_something_else_is_refused(small, tmp_path):
@@ -209,6 +211,49 @@ def test_tensorboard_holds_proxy_subsystem_agent_and_figures(small, tmp_path):
     assert any(data.plugin_data.plugin_name == "hparams" for data in plugins.values())
     assert any(data.plugin_data.plugin_name == "custom_scalars" for data in plugins.values())
     assert events.Scalars("lfs/write_amplification")[-1].value >= 1.0
+
+
+def test_evaluations_say_whether_the_proxy_would_trust_the_agent(small, tmp_path):
+    result = train(options(tmp_path, small, eval_freq=32, eval_deployment=12.0))
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    trusted, mode = (events.Scalars(f"eval/auto/{name}") for name in ("trusted_fraction", "mode"))
+    assert [event.step for event in trusted] == [event.step for event in mode] == [0, 32, 64]
+    assert all(0.0 <= event.value <= 1.0 for event in trusted) and all(0.0 <= event.value <= 3.0 for event in mode)
+    needed = events.Scalars("eval/auto/evidence_needed")[0].value
+    assert needed >= np.log(2 / 0.05) - 1e-6 and "eval/auto/evidence_better" in events.Tags()["scalars"]
+
+
+def test_learning_online_begins_as_the_builtin_algorithm(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("agents.imitation.DECISIONS", 64)
+    changes = {"env": VICTIM, "algo": "ppo_mask", "n_timesteps": 512, "verbose": 1}
+    result = train(options(tmp_path, {**small, "episode_volumes": 24.0}, mode="auto", **changes))
+    agreement = float(re.search(r"imitated the built-in algorithm: agreement (\S+)", capsys.readouterr().out)[1])
+    assert agreement > 0.5  # there are ties, and to a policy that does not see the order they are alike
+    events = EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    share = events.Scalars("proxy/agent_share")[-1].value
+    assert 0.0 < share < 0.9
+    assert events.Scalars("proxy/evidence_needed")[-1].value > 0.0
+
+
+def test_where_the_builtin_algorithm_is_no_recommendation_learning_begins_without_it(
+    small, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("agents.imitation.DECISIONS", 4)
+    train(options(tmp_path, {**small, "episode_volumes": 8.0}, mode="auto", verbose=1))
+    assert "began without imitation: no ppo policy can express the built-in algorithm" in capsys.readouterr().out
+
+
+def test_episodes_of_online_learning_are_long_and_those_of_evaluations_are_not(small, tmp_path):
+    length = small.pop("episode_volumes")
+    plan = make_plan(options(tmp_path, small, mode="auto"))
+    assert plan.training_kwargs["episode_volumes"] > 10 * length and "episode_volumes" not in plan.played_kwargs
+    assert "episode_volumes" not in make_plan(options(tmp_path, small)).training_kwargs
+
+
+def test_a_deployment_that_holds_no_two_windows_is_refused(small, tmp_path):
+    with pytest.raises(UserError, match="two windows"):
+        train(options(tmp_path, small, eval_deployment=1.0))
+    assert not any(tmp_path.iterdir())
 
 
 def test_tensorboard_can_be_left_out(small, tmp_path):

@@ -115,6 +115,19 @@ def test_evidence_outlives_an_episode_and_is_forgotten_on_request(start_proxy, n
     assert proxy.table()["evidence_better"][0] < proxy.table()["evidence_needed"][0]
 
 
+def test_a_proxy_that_forgets_begins_like_a_new_one(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(2, noisy_ledger, **AUTO | {"episode_progress": 4000})
+    everything, seeds = np.ones(2, bool), np.array([7, 8], dtype=np.uint64)
+    ends = []
+    for decision in (1, 3, 1):
+        proxy.reset(everything, seeds, forget=True)
+        play(proxy, lambda done, decision=decision: decision)
+        ends.append(proxy.table())
+    assert not np.array_equal(ends[1]["evidence_better"], ends[0]["evidence_better"])
+    for name in ("mode", "evidence_better", "evidence_not_worse", "budget_spent", "agent_operations"):
+        np.testing.assert_array_equal(ends[2][name], ends[0][name], err_msg=name)
+
+
 def test_domains_are_compared_with_each_other(start_proxy, noisy_ledger):
     proxy, _ = start_proxy(16, noisy_ledger, **AUTO | {"domains": 8, "episode_progress": 4000})
     play(proxy, lambda done: 1)
