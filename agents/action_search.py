@@ -57,7 +57,7 @@ USER_BLOCKS_TOGETHER = {"age_times_valid_share": -0.3, "user_interval_scale": 0.
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=14)
+    parser.add_argument("--generations", type=int, default=16)
     parser.add_argument("--population", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -1,0 +1,85 @@
+"""Search for the best linear rule of `kml/LfsVictim-v0` on training workloads, by the cross-entropy method.
+
+    python -m agents.rule_search
+
+A rule scores each candidate by a weighted sum of its features, whatever the volume looks like; the highest is cleaned.
+Prints each generation, and at the end the `initial_weights` to put into a hyperparameter file, where the candidate
+policy's scores begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.action_search import DEVIATION, EPISODE_SEED, EPISODE_VOLUMES, WORKLOADS, cross_entropy, report
+from agents.baselines import VICTIM
+from agents.playing import make_environment
+from kml_envs.errors import OneLineParser, run_command
+from kml_envs.lfs.observation import CANDIDATE_FEATURES, CANDIDATES, CONTEXT_FEATURES
+
+FloatArray = npt.NDArray[np.float64]
+
+SHARPNESS = 20.0
+"""Weights of one differ so much in the scores, which are logits to an agent that explores."""
+_FEATURES = CANDIDATE_FEATURES[1:]  # the first says that there is a candidate
+
+
+def main() -> None:
+    """Parse the command line and search."""
+    parser = OneLineParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--generations", type=int, default=12)
+    parser.add_argument("--population", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workload", nargs="+", metavar="NAME", default=WORKLOADS, help="training workloads")
+    arguments = parser.parse_args()
+    settings = (arguments.population, arguments.generations, arguments.seed)
+    greedy = np.zeros(len(_FEATURES))
+    greedy[_FEATURES.index("valid_share")] = -1.0
+    found = cross_entropy(mean_log_cost(arguments.workload, arguments.population), greedy, DEVIATION, *settings, report)
+    weights = {name: round(SHARPNESS * float(weight), 1) for name, weight in zip(_FEATURES, found, strict=True)}
+    print("initial_weights: {" + ", ".join(f"{name}: {weight}" for name, weight in weights.items()) + "}")
+
+
+def mean_log_cost(workloads: Sequence[str], population: int) -> Callable[[FloatArray], FloatArray]:
+    """The logarithm of the write amplification under rules, mean over workloads, on the same episode each.
+
+    Args:
+        workloads: Names.
+        population: Rules that are played side by side.
+
+    Returns:
+        Costs (population,) of weights (population, 7), in the order of CANDIDATE_FEATURES but for the first.
+    """
+    arguments = {"episode_volumes": EPISODE_VOLUMES, "efficiency": "none"}
+    environments = [make_environment(VICTIM, arguments, workload, population) for workload in workloads]
+
+    def cost(weights: FloatArray) -> FloatArray:
+        total = np.zeros(population)
+        for environment in environments:
+            seeds: Any = [EPISODE_SEED] * population  # Gymnasium's annotation knows only one seed for all rows
+            seen, _ = environment.reset(seed=seeds)
+            found, finished = np.full(population, np.nan), np.zeros(population, np.bool_)
+            while np.isnan(found).any():
+                seen, _, _, finished, infos = environment.step(choose(seen, weights))
+                if finished.any():
+                    ended = finished & np.isnan(found)
+                    found[ended] = np.log(infos["write_amplification"][ended])
+            total += found
+        return total / len(environments)
+
+    return cost
+
+
+def choose(observations: npt.NDArray[np.float32], weights: FloatArray) -> npt.NDArray[np.int64]:
+    """(N,) candidates with the highest score of each observation (N, F) under the weights (N, 7) of its row."""
+    candidates = observations[:, len(CONTEXT_FEATURES) :].reshape(len(observations), CANDIDATES, -1)
+    scores = np.einsum("nkf,nf->nk", candidates[..., 1:], weights)
+    return np.asarray(np.where(candidates[..., 0] > 0.5, scores, -np.inf).argmax(axis=1))
+
+
+if __name__ == "__main__":
+    run_command(main)
