@@ -78,13 +78,17 @@ def _bound_reclaim(
 
 def _explain_tier(own: Means, builtin: Means, name: str) -> str:
     lost, lost_before = (100 * means["slowdown"] for means in (own, builtin))
-    less = 100 * (1.0 - lost / lost_before) if lost_before > 0 else 0.0
     slow, slow_before = (100 * means["slow_access_share"] for means in (own, builtin))
+    text = (
+        f"It loses {lost:.2f} % of the time against all-fast memory. {slow:.1f} % of the accesses go to the slow node, "
+        f"and {own['migrated_mib']:.0f} MiB are migrated in an episode."
+    )
+    if own == builtin:
+        return text
+    less = 100 * (1.0 - lost / lost_before) if lost_before > 0 else 0.0
     return (
-        f"It loses {lost:.2f} % of the time against all-fast memory, {name} {lost_before:.2f} %: "
-        f"a slowdown that is {abs(less):.0f} % {'smaller' if less >= 0 else 'larger'}. "
-        f"{slow:.1f} % of its accesses go to the slow node, and {own['migrated_mib']:.0f} MiB are migrated in an "
-        f"episode (under {name} {slow_before:.1f} % and {builtin['migrated_mib']:.0f} MiB)."
+        f"{text} Under {name} that is {lost_before:.2f} %, {slow_before:.1f} % and {builtin['migrated_mib']:.0f} MiB: "
+        f"its slowdown is {abs(less):.0f} % {'smaller' if less >= 0 else 'larger'}."
     )
 
 

@@ -43,6 +43,7 @@ _VISIT_NS = 200.0  # kdamond's time for each page that an action looks at
 _COLDEST_S = 1e6  # idle time of pages that were moved to the end of the inactive list
 _PSI_MEMORY_S = 10.0
 _BUSIEST = 0.95  # utilisation of node 1 from which its queue is taken to grow no more
+_HALVINGS = 40  # of the interval that the time waited for node 1 is sought in
 
 
 @compiled
@@ -233,6 +234,32 @@ def _fault_in(memory: Record, extent: Record, probability: float) -> None:
 
 
 @compiled
+def slow_wait(weight: float, excess: float, program: float, moved: float) -> float:
+    """Time that a program waits for node 1, per time of its work.
+
+    The busier node 1 is the longer is its queue; and the longer the program waits, the less traffic it makes. So a
+    program that wants more than the bandwidth is slowed down until it fits.
+
+    Args:
+        weight: Share of the time that the program would wait for node 0, times the share of its touches on node 1.
+        excess: Latency of node 1 above that of node 0, in latencies of node 0.
+        program: Traffic of a program that does not wait, in bandwidths of node 1.
+        moved: Traffic of migrations.
+    """
+    if weight <= 0.0:
+        return 0.0
+    low, high = 0.0, weight * (excess + _BUSIEST / (1.0 - _BUSIEST))
+    for _ in range(_HALVINGS):
+        wait = 0.5 * (low + high)
+        busy = min(_BUSIEST, program / (1.0 + wait) + moved)
+        if weight * (excess + busy / (1.0 - busy)) > wait:
+            low = wait
+        else:
+            high = wait
+    return high
+
+
+@compiled
 def _account_speed(
     memory: Record, step_us: float, touches: float, squares: float, on_slow: float, on_huge: float
 ) -> None:
@@ -245,11 +272,9 @@ def _account_speed(
         activity = touches / memory.mean_rate
         bound = min(1.0, memory.memory_bound * activity)
         slow_share = on_slow / touches
-        traffic = memory.program_bytes_per_s * activity * slow_share + memory.moved_pages * PAGE_BYTES / (
-            step_us * 1e-6
-        )
-        busy = min(_BUSIEST, traffic / memory.slow_bytes_per_s)
-        waiting = bound * slow_share * (memory.latency_excess + busy / (1.0 - busy)) * step_us
+        program = memory.program_bytes_per_s * activity * slow_share / memory.slow_bytes_per_s
+        moved = memory.moved_pages * PAGE_BYTES / (step_us * 1e-6) / memory.slow_bytes_per_s
+        waiting = slow_wait(bound * slow_share, memory.latency_excess, program, moved) * step_us
         # The pattern is as spread out as one of so many equally hot pages.
         spread = touches * touches / squares
         missing = max(0.0, 1.0 - memory.tlb_entries / spread)

@@ -47,7 +47,7 @@ def test_tiering_is_compared_by_its_slowdown_and_with_two_oracles():
     assert (results.of("clairvoyant", "score") >= results.of("agent (brisk)", "score")).all()
     text = report(compared)
     less = 1.0 - results.of("agent (brisk)", "slowdown").mean() / results.of("mem_tier", "slowdown").mean()
-    assert f"a slowdown that is {abs(100 * less):.0f} % {'smaller' if less >= 0 else 'larger'}" in text
+    assert f"its slowdown is {abs(100 * less):.0f} % {'smaller' if less >= 0 else 'larger'}." in text
     assert names_of(TIER, suite_of(TIER, "held-out"))[0] == "bursts-4-21"
 
 

@@ -14,6 +14,7 @@ from kml_envs.damon.memory import (
     free_permil,
     node_used_bp,
     resident_pages,
+    slow_wait,
     used_pages,
 )
 from kml_envs.damon.memory_config import CXL, NVME, SWAP_DEVICES, ZRAM, MemoryConfig
@@ -179,6 +180,17 @@ def test_a_program_on_the_slow_node_is_as_slow_as_measured():
     config = MemoryConfig(fast_bytes=2 * MIB, slow_bytes=512 * MIB, slow_bytes_per_s=1e12)
     machine = Machine(flat(100.0), config).run(10.0)
     assert machine.tier_stall_us / machine.time_us == pytest.approx(0.21, rel=0.03)
+
+
+def test_a_program_that_wants_more_than_the_bandwidth_runs_at_the_bandwidth():
+    assert slow_wait(0.2, 1.2, 0.0, 0.0) == pytest.approx(0.24)
+    assert slow_wait(0.2, 1.2, 0.0, 0.5) == pytest.approx(0.2 * (1.2 + 1.0))
+    for program in (0.1, 1.0, 3.0, 30.0):
+        wait = slow_wait(0.5, 1.2, program, 0.0)
+        used = program / (1.0 + wait)
+        assert used < 1.0 or wait == pytest.approx(0.5 * (1.2 + 19.0))
+        if used < 0.95:
+            assert wait == pytest.approx(0.5 * (1.2 + used / (1.0 - used)), rel=1e-6)
 
 
 def test_migration_fills_the_target_and_no_more():
