@@ -61,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="VOLUMES",
         help="volumes of user writes of the second table, under mode auto; 0: none (default: %(default)g)",
     )
+    add("--explain", action="store_true", help="say what drives the agent instead, and draw its choices")
+    add("--output", type=Path, metavar="FOLDER", help="where --explain draws (default: logs/explanations/NAME)")
     add("--quiet", action="store_true", help="do not tell what is being played")
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -71,10 +72,12 @@ def plot_performance_profiles(path: Path, result: SuiteResult) -> None:
     drawn = generator.integers(len(gains), size=(_DRAWS, len(gains)))
     profiles = np.stack([performance_profile(gains[rows], levels) for rows in drawn])
     low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
-    axes.fill_between(shown, low, high, alpha=0.3)
-    axes.plot(shown, performance_profile(gains, levels), linewidth=2, label="agent")
-    for name, other in others.items():
-        axes.plot(shown, performance_profile(other, levels), linewidth=1, alpha=0.7, label=name)
+    axes.fill_between(shown, low, high, color="0.5", alpha=0.3)
+    axes.plot(shown, performance_profile(gains, levels), color="black", linewidth=2, label="agent")
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    for number, (name, other) in enumerate(others.items()):
+        style = {"color": colours[number % len(colours)], "label": name}
+        axes.plot(shown, performance_profile(other, levels), linewidth=1, alpha=0.8, **style)
     axes.set_xlabel(f"at least: {_gain_label(result)}")
     axes.set_ylabel("share of runs and workloads")
     _save(path, figure, axes)

@@ -14,6 +14,7 @@ from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
 from agents.deployment import Deployments, can_deploy, deploy
 from agents.evaluation import compare, report
+from agents.explaining import EPISODES, explain
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
 from agents.playing import make_environment
@@ -50,6 +51,8 @@ class JudgingOptions:
         deployment: Length of the deployments of a second table, under mode `auto`, in what
             `agents.deployment.unit_of` says; 0: without one. A built-in algorithm has none, nor has a subsystem of
             one's own without a window.
+        explain: Whether to explain the agent instead.
+        output: Where pictures of the explanation go.
     """
 
     model: Path | None = None
@@ -68,6 +71,8 @@ class JudgingOptions:
     plot: Path | None = None
     quiet: bool = False
     deployment: float = 0.0
+    explain: bool = False
+    output: Path | None = None
 
 
 def judge(options: JudgingOptions, told: TextIO) -> str:
@@ -83,6 +88,10 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         UserError: The options contradict each other, or name what does not exist.
     """
     torch.set_num_threads(1)
+    if options.explain:
+        return _explain(options, told)
+    if options.output is not None:
+        raise UserError("--output: is where --explain draws; --json, --csv and --plot name files")
     seeds = _seeds(options)
     check_writable(options.json, options.csv, options.plot)
     check_format(options.plot)
@@ -151,6 +160,25 @@ def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) 
     tell = (lambda what: None) if options.quiet else (lambda what: print(f"playing {what} ...", file=told, flush=True))
     result = play_suite(suite, policies, tell)
     return report_suite(result, json=options.json, csv=options.csv, plot=options.plot)
+
+
+def _explain(options: JudgingOptions, told: TextIO) -> str:
+    """Explain an agent instead of judging it."""
+    if options.policy is not None:
+        raise UserError("--explain: is for agents: --policy does not go with it")
+    if options.json or options.csv or options.plot or options.mode is not None:
+        raise UserError("--explain: draws into --output: --json, --csv, --plot and --mode do not go with it")
+    if set(options.workloads) & set(SUITES):
+        raise UserError("--explain: --suite takes suites of workloads here, and --agent the agent")
+    seeds = _seeds(replace(options, n_seeds=EPISODES) if options.seeds is None and options.n_seeds is None else options)
+    judged = _judged(options)
+    if is_own(judged.env_id):
+        raise UserError(f"--explain: {judged.env_id} tells no measure of its episodes")
+    workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
+    name = (options.agent or str(options.model and options.model.stem)).replace(":", "-seed-")
+    shipped = None if options.agent is None else options.agent.partition(":")[0]
+    tell = (lambda what: None) if options.quiet else (lambda what: print(f"playing {what} ...", file=told, flush=True))
+    return explain(judged, workloads, seeds, name=name, shipped=shipped, folder=options.output, tell=tell)
 
 
 def _judged(options: JudgingOptions) -> Contender:

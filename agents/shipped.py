@@ -203,6 +203,10 @@ Training seeds {seeds}, best on the validation workloads first; {steps} steps un
 
 `python evaluate.py --suite {name}` prints them.
 
+## In plain words
+
+To be written: what `python evaluate.py --agent {name} --explain` shows.
+
 ## Limits
 
 To be written.

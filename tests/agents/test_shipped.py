@@ -146,7 +146,7 @@ def test_evaluation_and_serving_take_agents_by_name(make_run, tmp_path, small, m
 def test_every_shipped_agent_loads_and_has_a_model_card(name, one_thread):
     agent = find_agent(name)
     card = (agent.folder / CARD).read_text()
-    for heading in ("# " + name, "## Training data", "## Seeds", "## Numbers", "## Limits"):
+    for heading in ("# " + name, "## Training data", "## Seeds", "## Numbers", "## In plain words", "## Limits"):
         assert f"{heading}\n" in card
     assert "python evaluate.py " in card and "To be written" not in card
     for seed in agent.seeds:
