@@ -30,7 +30,6 @@ REGIONS = 1000
 SEED = 3
 WARM_UP_S = 60.0
 ROWS = 64
-WORKLOAD = "sort-rows"
 STEPS = 15  # of a single environment in a turn, and of a vector environment
 
 
@@ -39,10 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the simulated DAMON.")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side; the fastest counts")
     parser.add_argument("--seconds", type=float, default=200.0, help="simulated seconds of a turn")
+    parser.add_argument("--workload", default="sort-rows", help="of the environments (default: %(default)s)")
     arguments = parser.parse_args()
     measure_monitors(arguments.repeats, arguments.seconds)
     print()
-    measure_environments(arguments.repeats)
+    measure_environments(arguments.repeats, arguments.workload)
 
 
 def measure_monitors(repeats: int, seconds_of_turn: float) -> None:
@@ -69,15 +69,15 @@ def measure_monitors(repeats: int, seconds_of_turn: float) -> None:
         print(f"{name:>22} {1 / cost:18,.0f} {cost / base:23.2f}")
 
 
-def measure_environments(repeats: int) -> None:
+def measure_environments(repeats: int, workload: str) -> None:
     """Print how much faster vector environments are than single ones, per step of an instance, on one thread."""
     print(f"{'environment':>22} {'single steps/s':>15} {f'of {ROWS} rows':>15} {'ratio':>6} {'simulator share':>16}")
     for env_id in kml_envs.environment_ids():
         if "Damon" not in env_id:
             continue
-        single = gymnasium.make(env_id, workloads=[WORKLOAD])
+        single = gymnasium.make(env_id, workloads=[workload])
         vector = gymnasium.make_vec(
-            env_id, num_envs=ROWS, vectorization_mode="vector_entry_point", workloads=[WORKLOAD]
+            env_id, num_envs=ROWS, vectorization_mode="vector_entry_point", workloads=[workload]
         )
         inside = [0.0]
         timed_execution(single, inside)
