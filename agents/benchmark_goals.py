@@ -41,7 +41,8 @@ def reached(goal: Goal, result: SuiteResult) -> Interval:
         builtin = result.references.of(result.builtins[0], goal.of).sum()
         own = np.array([run.of(run.policies[0], goal.of).sum() for run in result.runs.values()])
         return over_runs(1.0 - own / max(float(builtin), 1e-9))
-    if kind is GoalKind.BEST_SINGLE_SHARE:
-        best = float(measure.mean(result.reference(result.best_single())))
-        return over_runs(means / best - 1.0)
-    return over_runs(means / float(measure.mean(result.reference(CLAIRVOYANT))))
+    over = kind is GoalKind.BEST_SINGLE_SHARE
+    mark = float(measure.mean(result.reference(result.best_single() if over else CLAIRVOYANT)))
+    if not mark > 0:  # no share can be told of it
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return over_runs(means / mark - (1.0 if over else 0.0))

@@ -58,13 +58,15 @@ class Measure:
         return f"{100 * change:+.1f} %" if self.ratio else f"{change:+.{self.decimals}f}"
 
     def gain_text(self, gain: Interval) -> str:
-        """A gain in words, with its interval: `5.4 % [4.6, 5.8] lower in geometric mean`."""
+        """A gain or loss in words, with its interval: `5.4 % [4.6, 5.8] lower in geometric mean`."""
+        ends = (gain.low, gain.high) if gain.estimate >= 0 else (-gain.high, -gain.low)
         scale, decimals, unit = (100.0, 1, " %") if self.ratio else (1.0, self.decimals, "")
-        estimate, low, high = (f"{scale * value:.{decimals}f}" for value in (gain.estimate, gain.low, gain.high))
+        estimate, low, high = (f"{scale * value:.{decimals}f}" for value in (abs(gain.estimate), *ends))
         interval = "" if gain.low == gain.high else f" [{low}, {high}]"  # a single run has none
-        return f"{estimate}{unit}{interval} {'higher' if self.more_is_better else 'lower'} in {self.average}"
+        higher = self.more_is_better == (gain.estimate >= 0)
+        return f"{estimate}{unit}{interval} {'higher' if higher else 'lower'} in {self.average}"
 
 
 WRITE_AMPLIFICATION = Measure("write_amplification", "write amplification")
 TAIL_LATENCY = Measure("latency_p999_ms", "p99.9 of the write latencies, in ms")
-MEAN_SCORE = Measure("score", "score, more is better", more_is_better=True, ratio=False, decimals=4)
+MEAN_SCORE = Measure("score", "score (more is better)", more_is_better=True, ratio=False, decimals=4)

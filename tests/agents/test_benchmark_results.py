@@ -16,7 +16,9 @@ from agents.benchmark_suites import SUITES, BenchmarkSuite, play_agent, play_dep
 from agents.benchmark_tables import describe_suite, markdown_suite, write_suite_csv, write_suite_json
 from agents.goals import Goal, GoalKind
 from agents.judging import JudgingOptions, judge
+from agents.measures import MEAN_SCORE, WRITE_AMPLIFICATION
 from agents.results import METRICS, Evaluation
+from agents.statistics import Interval
 from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind
 from kml_envs.suites import SUITE_VERSION
@@ -103,6 +105,12 @@ def test_of_a_score_more_is_better_and_differences_count(scored):
     assert "0.0667 [0.0000, 0.1500] higher in mean" in text and "-0.0667" in text
     assert "Its worst workload is uniform: 0.0667 lower than the best built-in." in text
     assert "at least 80 %; the agent has 53.3 %: not reached" in text
+
+
+def test_gains_and_losses_in_words():
+    assert WRITE_AMPLIFICATION.gain_text(Interval(0.054, 0.046, 0.058)) == "5.4 % [4.6, 5.8] lower in geometric mean"
+    assert WRITE_AMPLIFICATION.gain_text(Interval(-0.05, -0.06, 0.01)) == "5.0 % [-1.0, 6.0] higher in geometric mean"
+    assert MEAN_SCORE.gain_text(Interval(-0.25, -0.25, -0.25)) == "0.2500 lower in mean"
 
 
 def test_goals_say_what_was_reached(result, tmp_path):
