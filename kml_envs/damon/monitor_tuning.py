@@ -46,7 +46,10 @@ SHORTEST_SAMPLE_US, SAMPLE_RANGE = 5_000, 11.0
 SAMPLES, SAMPLES_RANGE = 20.0, 3.0
 FEWEST_REGIONS, FEWEST_RANGE = 20.0, 3.0
 MOST_RANGE = 3.0
-"""Actions move each number by so many powers of two: see `recommended_attributes`."""
+"""Actions move each number by so many powers of two: see `settle`."""
+
+HOLD = 0.75
+"""Powers of two by which a recommendation must be away from a number of the agent's that is in force to change it."""
 
 LEVEL_EDGES = (0.02, 0.05, 0.15, 0.4, 0.8, 0.99)
 STABLE_BINS = 8
@@ -83,6 +86,7 @@ TRACK = np.dtype(
         ("truth_end_us", np.int64),  # when the phase ends that the truth is of
         ("commits", np.int64),  # new attributes wait for the end of the sampling interval
         ("wanted", ATTRIBUTES),  # these
+        ("held", np.float64, (len(ACTION_NAMES),)),  # powers of two that the agent holds, NaN: none
         ("by_builtin", np.int64),
         ("picture_count", np.int64),
         ("before_count", np.int64),
@@ -149,14 +153,15 @@ def watching_context(max_nr_regions: int) -> Context:
 
 
 def recommended_attributes(action: FloatArray, max_nr_regions: int) -> MonitoringAttributes:
-    """The attributes that an action stands for: what the compiled `write_attributes` writes.
+    """The attributes that an action stands for, where the built-in algorithm's are in force: what `settle` says.
 
     Args:
         action: (4,) float64 in [-1, 1], in the order of ACTION_NAMES.
         max_nr_regions: Regions that there is room for.
     """
-    record = np.zeros(1, ATTRIBUTES)
-    _write_rows(np.asarray(action, np.float64)[None], max_nr_regions, record)
+    record, track = np.zeros(1, ATTRIBUTES), np.zeros(1, TRACK)
+    track["held"] = np.nan
+    _write_rows(np.asarray(action, np.float64)[None], max_nr_regions, track, record)
     written = record[0]
     return MonitoringAttributes(
         sample_us=int(written["sample_us"]),
@@ -238,7 +243,7 @@ class MonitorPrograms(MonitoredPrograms):
     def recommended(self, recommendation: FloatArray) -> NDArray[np.void]:
         """(N,) ATTRIBUTES that the recommendations (N, 4) stand for."""
         records = np.zeros(self.instances, ATTRIBUTES)
-        _write_rows(np.asarray(recommendation, np.float64), self.max_nr_regions, records)
+        _write_rows(np.asarray(recommendation, np.float64), self.max_nr_regions, self.tracks, records)
         return records
 
     def wait(self, until: IntArray, rows: BoolArray) -> None:
@@ -309,35 +314,55 @@ class MonitorPrograms(MonitoredPrograms):
 
 
 @compiled
-def write_attributes(action: Record, max_nr_regions: int, attributes: Record) -> None:
-    """Write the attributes that an action stands for; every number is rounded to a power of two of its unit.
+def settle(action: Record, held: Record) -> None:
+    """Round an action to powers of two, and leave those that are in force alone while it is near them.
 
-    So equal recommendations stay equal, whatever noise they carry: a change of the attributes would make the kernel
-    begin the running aggregation anew.
+    A change of the attributes makes the kernel begin the running aggregation anew, so that recommendations that are
+    not quite still would never see one end.
 
     Args:
         action: (4,) float64 in [-1, 1], in the order of ACTION_NAMES.
-        max_nr_regions: Regions that there is room for.
-        attributes: The ATTRIBUTES record, of which these are written; auto-tuning is turned off.
+        held: (4,) float64, the powers in force or NaN, written.
     """
-    attributes.sample_us = SHORTEST_SAMPLE_US * np.int64(_power(SAMPLE_RANGE * 0.5 * (1.0 + action[0])))
-    attributes.aggr_us = attributes.sample_us * np.int64(SAMPLES * _power(SAMPLES_RANGE * action[1]))
-    attributes.min_nr_regions = np.int64(FEWEST_REGIONS * _power(FEWEST_RANGE * action[2]))
-    attributes.max_nr_regions = np.int64(max_nr_regions * _power(MOST_RANGE * 0.5 * (action[3] - 1.0)))
+    for k in range(len(ACTION_NAMES)):
+        if k == 0:
+            power = 0.5 * SAMPLE_RANGE * (1.0 + action[k])
+        elif k == 1:
+            power = SAMPLES_RANGE * action[k]
+        elif k == 2:
+            power = FEWEST_RANGE * action[k]
+        else:
+            power = 0.5 * MOST_RANGE * (action[k] - 1.0)
+        if not abs(power - held[k]) <= HOLD:
+            held[k] = math.floor(power + 0.5)
+
+
+@compiled
+def write_attributes(held: Record, max_nr_regions: int, attributes: Record) -> None:
+    """Write the attributes that the agent's powers of two stand for; auto-tuning is turned off.
+
+    Args:
+        held: (4,) float64, in the order of ACTION_NAMES.
+        max_nr_regions: Regions that there is room for.
+        attributes: The ATTRIBUTES record.
+    """
+    attributes.sample_us = SHORTEST_SAMPLE_US * np.int64(2.0 ** held[0])
+    attributes.aggr_us = attributes.sample_us * np.int64(SAMPLES * 2.0 ** held[1])
+    attributes.min_nr_regions = np.int64(FEWEST_REGIONS * 2.0 ** held[2])
+    attributes.max_nr_regions = np.int64(max_nr_regions * 2.0 ** held[3])
     attributes.access_bp, attributes.aggrs = 0, 0
     attributes.min_sample_us, attributes.max_sample_us = 0, 0
 
 
 @compiled
-def _power(exponent: float) -> float:
-    return 2.0 ** math.floor(exponent + 0.5)
-
-
-@compiled
-def _write_rows(actions: Record, max_nr_regions: int, records: Record) -> None:
+def _write_rows(actions: Record, max_nr_regions: int, tracks: Record, records: Record) -> None:
+    held = np.empty(len(ACTION_NAMES))
     for i in range(records.size):
         if not np.isnan(actions[i, 0]):
-            write_attributes(actions[i], max_nr_regions, records[i])
+            for k in range(held.size):
+                held[k] = tracks[i].held[k]
+            settle(actions[i], held)
+            write_attributes(held, max_nr_regions, records[i])
 
 
 @compiled
@@ -350,6 +375,7 @@ def _start_tracks(
             attributes = monitor.attributes
             track.wanted = attributes
             track.by_builtin = 1
+            _hold_nothing(track)
             most = most_accesses_of(attributes)
             track.picture_count = paint_picture(monitor, attributes.sample_us, most, track.reference_us, picture[i])
             track.before_count = 0
@@ -438,7 +464,8 @@ def _begin_interval(
 ) -> None:
     """Put the agent's or the built-in algorithm's attributes in force, from the next sampling interval on."""
     if by_agent:
-        write_attributes(parameters, max_nr_regions, track.wanted)
+        settle(parameters, track.held)
+        write_attributes(track.held, max_nr_regions, track.wanted)
         track.commits = 1
     elif not track.by_builtin or builtin.aggrs == 0:
         in_force = monitor.attributes.sample_us
@@ -449,6 +476,14 @@ def _begin_interval(
             track.wanted.sample_us = found
         track.commits = 1
     track.by_builtin = 0 if by_agent else 1
+    if not by_agent:
+        _hold_nothing(track)
+
+
+@compiled
+def _hold_nothing(track: Record) -> None:
+    for k in range(len(ACTION_NAMES)):
+        track.held[k] = np.nan
 
 
 @compiled

@@ -111,8 +111,8 @@ class DamonMonitorEnv(DamonEnv):
     samples found an access stands for `log((n + ½) / (n + ½ − k))` touches per page and sampling interval.
 
     ## Action Space
-    `Box(-1, 1, (4,), float32)`. All numbers are rounded to powers of two of their units: so a little noise changes
-    nothing.
+    `Box(-1, 1, (4,), float32)`. All numbers are rounded to powers of two, written `[…]`, and one that is in force stays
+    until the recommendation is more than three quarters of a power away from it: so a little noise changes nothing.
     | Number | Setting |
     | --- | --- |
     | 0 `sample_interval` | sampling interval, `5 ms · 2^[5.5 (1 + a0)]`: 5 ms to 10.24 s |

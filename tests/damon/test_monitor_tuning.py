@@ -116,6 +116,30 @@ def test_equal_attributes_let_an_aggregation_go_on():
     assert results["restless"]["pictures"] <= 3
 
 
+@given(
+    moves=st.lists(st.lists(st.floats(-0.74, 0.74), min_size=4, max_size=4), min_size=1, max_size=5),
+    powers=st.tuples(st.integers(1, 10), st.integers(-1, 2), st.integers(-2, 2), st.integers(-2, -1)),
+)
+@settings(deadline=None, max_examples=25)
+def test_what_is_in_force_stays_while_recommendations_are_near_it(subsystem, moves, powers):
+    def recommend(power):
+        return np.array([power[0] / 5.5 - 1.0, power[1] / 3.0, power[2] / 3.0, power[3] / 1.5 + 1.0])[None]
+
+    every = np.ones(1, np.bool_)
+    subsystem.reset(every, np.zeros(1, np.uint64))
+    for move in [[0.0] * 4, *moves]:
+        action = recommend(np.add(powers, move))
+        recommended = subsystem.recommended(action)[0]
+        subsystem.execute(action, every, subsystem.progress() + 5000, every)
+        wanted = subsystem.tracks["wanted"][0]
+        names = ["sample_us", "aggr_us", "min_nr_regions", "max_nr_regions"]
+        assert wanted[names] == recommended[names]
+        assert wanted["sample_us"] == 5_000 * 2 ** powers[0]
+        assert wanted["aggr_us"] == wanted["sample_us"] * 20 * 2.0 ** powers[1]
+    further = subsystem.recommended(recommend(np.add(powers, [-0.76, 0.0, 0.0, 0.0])))[0]
+    assert further["sample_us"] == wanted["sample_us"] // 2
+
+
 def test_episodes_end_in_time_whatever_the_sampling_interval():
     rng = np.random.default_rng(0)
     env = make(episode_s=33.0)
