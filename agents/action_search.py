@@ -49,7 +49,7 @@ WORKLOADS = (
 )
 SMOOTHING = 0.7  # share of the new fit in the next Gaussian
 LEAST_DEVIATION = 0.02
-DEVIATION, NARROW_DEVIATION = 0.4, 0.3  # of the first Gaussian, without and with a start
+DEVIATION, NARROW_DEVIATION = 0.4, 0.25  # of the first Gaussian, without and with a start
 DISTANCE_COST = 0.01  # an action of one workload is worth a distance from that of all: what does not matter stays equal
 USER_BLOCKS_TOGETHER = {"age_times_valid_share": -0.3, "user_interval_scale": 0.2}  # a second place to begin
 
@@ -57,7 +57,7 @@ USER_BLOCKS_TOGETHER = {"age_times_valid_share": -0.3, "user_interval_scale": 0.
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=16)
+    parser.add_argument("--generations", type=int, default=14)
     parser.add_argument("--population", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

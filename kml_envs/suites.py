@@ -32,7 +32,7 @@ from kml_envs.workloads.synthetic import (
 )
 from kml_envs.workloads.trace import read_trace
 
-SUITE_VERSION = 3
+SUITE_VERSION = 2
 """Changes whenever a workload of a suite does: results are comparable within one version only."""
 
 SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
@@ -51,16 +51,10 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "circular-log-0.3-0.3",
         "circular-log-0.6-0.4",
         "circular-log-0.8-0.6",
-        "copy-on-write-0.02-0.95-0.05",
-        "copy-on-write-0.1-0.95-0.05",
         "copy-on-write-0.1-0.8-0.2",
         "copy-on-write-0.2-0.9-0.4",
         "copy-on-write-0.3-0.5-0.5",
         "copy-on-write-0.5-0.9-0.1",
-        "checkpoints-0.05-0.5-0.5",
-        "checkpoints-0.1-0.9-0.1",
-        "checkpoints-0.25-0.8-0.2",
-        "checkpoints-1.5-0.8-0.2",
         "shifting-hot-spots",
         "shifting-skew",
     ),
@@ -70,8 +64,6 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
         "zipf-0.8",
         "circular-log-0.4-0.1",
         "copy-on-write-0.2-0.7-0.3",
-        "copy-on-write-0.05-0.9-0.1",
-        "checkpoints-0.4-0.7-0.3",
         "shifting-zipf",
     ),
     "synthetic-held-out": ("uniform", "zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture"),

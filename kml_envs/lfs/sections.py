@@ -119,20 +119,6 @@ def close_log(volume: Record, log_number: int) -> None:
 
 
 @compiled
-def close_idle_logs(volume: Record) -> None:
-    """Close the logs that have written nothing since the last call.
-
-    The open section of a log that nobody writes to is space that cleaning cannot get at.
-    """
-    for number in range(volume.log_count):
-        log = logs(volume)[number]
-        position = log.section * slots_per_section(volume) + log.offset
-        if log.section >= 0 and position == log.marked:
-            close_log(volume, number)
-        log.marked = position
-
-
-@compiled
 def invalidate(volume: Record, slot: int) -> None:
     """Note that the block in a slot is overwritten; a section that loses its last block is released."""
     number = slot >> block_shift(volume)

@@ -49,8 +49,8 @@ SEGMENT = np.dtype(
     align=True,
 )
 
-LOG = np.dtype([("section", np.int64), ("offset", np.int64), ("marked", np.int64)], align=True)
-"""An open log: the section it writes to (-1: none), the next slot in it, and where `close_idle_logs` saw it last."""
+LOG = np.dtype([("section", np.int64), ("offset", np.int64)], align=True)
+"""An open log: the section that it writes to (-1: none) and the next slot in it."""
 
 SETTINGS = np.dtype(
     [

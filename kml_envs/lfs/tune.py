@@ -14,7 +14,6 @@ from kml_envs.lfs.observation import (
     observe_context,
     observe_intervals,
 )
-from kml_envs.lfs.sections import close_idle_logs
 from kml_envs.lfs.simulator import advance, advance_rows
 from kml_envs.lfs.state import settings_record
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
@@ -153,7 +152,6 @@ def _execute_rows(
                 else:
                     _apply_shipped(volume, shipped[0])
                 mark_recent(volume)
-                close_idle_logs(volume)
                 interval_end[i] += interval_writes
             decided = False
             advance(volume, min(until[i], interval_end[i]), False)

@@ -6,7 +6,6 @@ from lfs_volumes import check, formatted
 
 from kml_envs.lfs.config import LfsConfig, Placement, PlacementConfig
 from kml_envs.lfs.observation import INTERVAL_FEATURES, observe_intervals
-from kml_envs.lfs.sections import close_idle_logs
 from kml_envs.lfs.simulator import advance, fill_rows
 from kml_envs.lfs.tune import ACTION_NAMES, apply_parameters
 from kml_envs.workloads.synthetic import hot_cold, uniform
@@ -67,22 +66,4 @@ def test_a_volume_stays_sound_when_the_agent_takes_over(action):
     volume = state.volumes[0]
     apply_parameters(volume, np.full(len(ACTION_NAMES), action))
     advance(volume, int(3 * volume["block_count"]), False)
-    check(state)
-
-
-def test_a_log_that_nobody_writes_to_is_closed_so_that_cleaning_gets_at_its_section():
-    state = run(hot_cold(0.9, 0.1))
-    volume = state.volumes[0]
-    close_idle_logs(volume)
-    before = state.logs[0]["section"].copy()
-    trigger = int(volume["settings"]["trigger_sections"])
-    volume["settings"]["trigger_sections"] = 0  # no cleaning: only the user's log is written
-    advance(volume, int(volume["user_writes"] + 20), False)
-    volume["settings"]["trigger_sections"] = trigger
-    close_idle_logs(volume)
-    check(state)
-    assert (before >= 0).sum() > 2
-    assert state.logs[0]["section"][0] >= 0
-    assert (state.logs[0]["section"][1:] == -1).all()
-    advance(volume, int(2 * volume["user_writes"]), False)
     check(state)
