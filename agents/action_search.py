@@ -27,6 +27,7 @@ from kml_envs.files import write_text
 from kml_envs.lfs.tune import ACTION_NAMES
 from kml_envs.suites import workload_names
 
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 ENVIRONMENT = "kml/LfsTune-v0"
@@ -185,32 +186,58 @@ def mean_log_cost(env_id: str, workloads: Sequence[str], population: int) -> Cal
         Costs (population,) of actions (population, A).
     """
     arguments = {"episode_volumes": EPISODE_VOLUMES}
-    return _mean_loss(env_id, arguments, workloads, population, lambda infos: np.log(infos["write_amplification"]))
+    return mean_loss(env_id, arguments, workloads, population, log_write_amplification)
 
 
 def mean_score_loss(env_id: str, workloads: Sequence[str], population: int) -> Callable[[FloatArray], FloatArray]:
     """`mean_log_cost` for environments with a score: minus the score, mean over workloads."""
-    return _mean_loss(env_id, {}, workloads, population, lambda infos: -np.asarray(infos["score"], np.float64))
+    return mean_loss(
+        env_id, {}, workloads, population, lambda infos, ended: -np.asarray(infos["score"], np.float64)[ended]
+    )
 
 
-def _mean_loss(
+def log_write_amplification(infos: Mapping[str, Any], ended: BoolArray) -> FloatArray:
+    """Losses of the rows whose episodes have ended, from the infos of that step."""
+    return np.asarray(np.log(np.asarray(infos["write_amplification"], np.float64)[ended]))
+
+
+def mean_loss(
     env_id: str,
     arguments: Mapping[str, Any],
     workloads: Sequence[str],
     population: int,
-    loss: Callable[[Mapping[str, Any]], FloatArray],
+    loss: Callable[[Mapping[str, Any], BoolArray], FloatArray],
+    act: Callable[[npt.NDArray[np.float32], FloatArray], npt.NDArray[Any]] = lambda seen, numbers: numbers.astype(
+        np.float32
+    ),
 ) -> Callable[[FloatArray], FloatArray]:
+    """What numbers cost that stay the same for an episode, mean over workloads, on the same episode each.
+
+    Args:
+        env_id: The environment.
+        arguments: Its arguments, but for the workload.
+        workloads: Names.
+        population: Sets of numbers that are played side by side.
+        loss: Losses from the infos of a step that ends episodes, of the rows (population,) bool in which it does.
+        act: Actions from what is seen (population, F) and the numbers; by default they are the actions.
+
+    Returns:
+        Costs (population,) of numbers (population, any).
+    """
     environments = [make_environment(env_id, arguments, workload, population) for workload in workloads]
 
-    def cost(actions: FloatArray) -> FloatArray:
+    def cost(numbers: FloatArray) -> FloatArray:
         total = np.zeros(population)
         for environment in environments:
-            seeds: list[int] = [EPISODE_SEED] * population
-            environment.reset(seed=seeds)  # type: ignore[arg-type]
-            finished = np.zeros(population, np.bool_)
-            while not finished.all():
-                _, _, _, finished, infos = environment.step(actions.astype(np.float32))
-            total += loss(infos)
+            seeds: Any = [EPISODE_SEED] * population  # Gymnasium's annotation knows only one seed for all rows
+            seen, _ = environment.reset(seed=seeds)
+            found = np.full(population, np.nan)
+            while np.isnan(found).any():
+                seen, _, _, finished, infos = environment.step(act(seen, numbers))
+                if finished.any():
+                    ended = finished & np.isnan(found)
+                    found[ended] = loss(infos, ended)
+            total += found
         return total / len(environments)
 
     return cost

@@ -10,14 +10,20 @@ policy's scores begin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.action_search import DEVIATION, EPISODE_SEED, EPISODE_VOLUMES, WORKLOADS, cross_entropy, report
+from agents.action_search import (
+    DEVIATION,
+    EPISODE_VOLUMES,
+    WORKLOADS,
+    cross_entropy,
+    log_write_amplification,
+    mean_loss,
+    report,
+)
 from agents.baselines import VICTIM
-from agents.playing import make_environment
 from kml_envs.errors import OneLineParser, run_command
 from kml_envs.lfs.observation import CANDIDATE_FEATURES, CANDIDATES, CONTEXT_FEATURES
 
@@ -55,23 +61,7 @@ def mean_log_cost(workloads: Sequence[str], population: int) -> Callable[[FloatA
         Costs (population,) of weights (population, 7), in the order of CANDIDATE_FEATURES but for the first.
     """
     arguments = {"episode_volumes": EPISODE_VOLUMES, "efficiency": "none"}
-    environments = [make_environment(VICTIM, arguments, workload, population) for workload in workloads]
-
-    def cost(weights: FloatArray) -> FloatArray:
-        total = np.zeros(population)
-        for environment in environments:
-            seeds: Any = [EPISODE_SEED] * population  # Gymnasium's annotation knows only one seed for all rows
-            seen, _ = environment.reset(seed=seeds)
-            found, finished = np.full(population, np.nan), np.zeros(population, np.bool_)
-            while np.isnan(found).any():
-                seen, _, _, finished, infos = environment.step(choose(seen, weights))
-                if finished.any():
-                    ended = finished & np.isnan(found)
-                    found[ended] = np.log(infos["write_amplification"][ended])
-            total += found
-        return total / len(environments)
-
-    return cost
+    return mean_loss(VICTIM, arguments, workloads, population, log_write_amplification, choose)
 
 
 def choose(observations: npt.NDArray[np.float32], weights: FloatArray) -> npt.NDArray[np.int64]:
