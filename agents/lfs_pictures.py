@@ -119,14 +119,15 @@ def _note(subsystem: Any, row: int, action: Array, choose: Choose, sections: Sec
         costs = [victim_cost(volume, chosen[who], policy, 0) for who in ("agent", name)]
         if costs[0] <= costs[1]:  # of sections that are equally good for a rule, it takes the first in scan order
             chosen[name] = chosen["agent"]
-    heads = subsystem.state.segments[row][:: int(volume["segments_per_section"])]
-    share = heads["section_valid"] / float(volume["slots_per_section"])
-    age = (int(volume["clock"]) - heads["mtime"]) / float(volume["block_count"])
+    state, records = subsystem.state, subsystem.state.sections[row]
+    share = state.section_valid[row] / float(volume["slots_per_section"])
+    mtimes = state.mtimes[row, :: int(volume["segments_per_section"])]
+    age = (int(volume["clock"]) - mtimes) / float(volume["block_count"])
     for name, section in chosen.items():
         sections.victims.setdefault(name, []).append((max(float(age[section]), _LEAST_AGE), float(share[section])))
-    dirty = heads["state"] == SegmentState.DIRTY
-    quiet = (int(volume["user_writes"]) - heads["last_invalidation"]) / float(volume["slots_per_section"])
-    coldness = heads["log"] / max(int(volume["settings"]["logs"]) - 1, 1)
+    dirty = state.section_states[row] == SegmentState.DIRTY
+    quiet = (int(volume["user_writes"]) - records["last_invalidation"]) / float(volume["slots_per_section"])
+    coldness = records["log"] / max(int(volume["settings"]["logs"]) - 1, 1)
     sections.found.append(np.stack([age, quiet, coldness], axis=1)[dirty])
 
 

@@ -15,7 +15,7 @@ from kml_envs.lfs.kernels import f2fs_thread_cleans, oldest_sections
 from kml_envs.lfs.load_gate import gate_opens
 from kml_envs.lfs.nilfs2 import is_deferred, look, sleep_after, step_size
 from kml_envs.lfs.policies import select_victim
-from kml_envs.lfs.state import segments, segments_per_section, slots_per_section
+from kml_envs.lfs.state import sealed_at, section_valid, slots_per_section
 from kml_envs.lfs.timeline import NONE
 
 
@@ -101,7 +101,7 @@ def _cleanerd_wakes(volume: Record) -> int:
             break
         else:
             cleanerd.deferred += 1
-            segments(volume)[victim * segments_per_section(volume)].sealed_at = volume.user_writes
+            sealed_at(volume)[victim] = volume.user_writes
             victim = NONE
     if timeline.step_left == 0:
         cleanerd.wake_ns += sleep_after(cleanerd, clean_segments, taken, False)
@@ -120,7 +120,7 @@ def _oldest_section(volume: Record) -> int:
 def _is_worth_it(volume: Record, section: int) -> bool:
     if section == volume.timeline.victim:
         return True
-    live = int(segments(volume)[section * segments_per_section(volume)].section_valid)
+    live = int(section_valid(volume)[section])
     return not is_deferred(volume.cleanerd, int(volume.free_sections), 1, slots_per_section(volume) - live)
 
 

@@ -14,6 +14,9 @@ from kml_envs.lfs.state import (
     block_shift,
     blocks,
     owners,
+    section_states,
+    section_valid,
+    sections,
     segments,
     segments_per_section,
     slots_per_section,
@@ -44,15 +47,14 @@ def clean(volume: Record, victim: int) -> bool:
     if victim < 0:
         return False
     slots = slots_per_section(volume)
-    head = segments(volume)[victim * segments_per_section(volume)]
-    valid = np.int64(head.section_valid)
+    valid = np.int64(section_valid(volume)[victim])
     _begin(volume, victim)
-    _relocate(volume, victim * slots, (victim + 1) * slots, np.int64(head.log))
+    _relocate(volume, victim * slots, (victim + 1) * slots, np.int64(sections(volume)[victim].log))
     volume.f2fs.freed += 1
     for segment in range(victim * segments_per_section(volume), (victim + 1) * segments_per_section(volume)):
         note_checkpointed(volume, segment)
         segments(volume)[segment].valid = 0
-    head.section_valid = 0
+    section_valid(volume)[victim] = 0
     _account(volume, valid, volume.source.arrival_ns)
     _finish(volume, victim)
     return True
@@ -72,21 +74,20 @@ def clean_partly(volume: Record, victim: int, quota: int, begin_ns: int) -> None
     """
     timeline = volume.timeline
     slots, per_segment = slots_per_section(volume), np.int64(1) << block_shift(volume)
-    head = segments(volume)[victim * segments_per_section(volume)]
     volume.victim = victim
     if timeline.victim != victim:
         _begin(volume, victim)
         timeline.victim = victim
         timeline.cursor = victim * slots
     moved = np.int64(0)
-    while head.section_valid > 0 and moved < quota:
+    while section_valid(volume)[victim] > 0 and moved < quota:
         number = np.int64(timeline.cursor) >> block_shift(volume)
         end, taken = _next_live(volume, np.int64(timeline.cursor), (number + 1) * per_segment, quota - moved)
         segment = segments(volume)[number]
         note_checkpointed(volume, number)
-        _relocate(volume, np.int64(timeline.cursor), end, np.int64(head.log))
+        _relocate(volume, np.int64(timeline.cursor), end, np.int64(sections(volume)[victim].log))
         segment.valid -= taken
-        head.section_valid -= taken
+        section_valid(volume)[victim] -= taken
         moved += taken
         timeline.cursor = end
     _account(volume, moved, begin_ns)
@@ -98,18 +99,18 @@ def finish_if_empty(volume: Record) -> None:
     """Free the section that has been cleaned in part, if there is one and no block in it is valid any more."""
     timeline = volume.timeline
     if timeline.victim >= 0:
-        if segments(volume)[timeline.victim * segments_per_section(volume)].section_valid == 0:
+        if section_valid(volume)[timeline.victim] == 0:
             _finish(volume, timeline.victim)
             timeline.victim = NONE
 
 
 @compiled
 def _begin(volume: Record, victim: int) -> None:
-    head = segments(volume)[victim * segments_per_section(volume)]
     leave_index(volume, victim)
-    head.state = SegmentState.CLEANING
+    section_states(volume)[victim] = SegmentState.CLEANING
     if volume.settings.placement == Placement.SEPBIT:
-        note_collected(volume, head.log, volume.user_writes - head.opened_at)
+        record = sections(volume)[victim]
+        note_collected(volume, record.log, volume.user_writes - record.opened_at)
 
 
 @compiled

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.lfs.state import blocks, deaths, owners, rates, segments
+from kml_envs.lfs.state import blocks, deaths, owners, rates, section_valid
 
 NEVER = 1e18  # user writes
 
@@ -60,7 +60,7 @@ def _index(volume: Record, section: int, by_death: bool) -> float:
                 total_rate += 1.0 / max(float(deaths(volume)[block] - volume.user_writes), 1.0)
             else:
                 total_rate += rates(volume)[block]
-    share = segments(volume)[section * volume.segments_per_section].section_valid / slots
+    share = section_valid(volume)[section] / slots
     # Rate times valid share is the sum of the rates over all slots.
     index: float = total_rate / slots / (1.0 - share + share * np.log(share))
     return index

@@ -38,7 +38,9 @@ from kml_envs.lfs.state import (
     logs,
     population,
     prefree_row,
-    segments,
+    sealed_at,
+    section_states,
+    section_valid,
     segments_per_section,
     slots_per_section,
 )
@@ -123,7 +125,7 @@ def open_f2fs_logs(volume: Record) -> None:
             open_section(volume, volume.f2fs.node_log)
         section = first_section(volume, free_row(volume), 0)
         remove_section(volume, free_row(volume), section)
-        segments(volume)[section * segments_per_section(volume)].state = SegmentState.CURRENT
+        section_states(volume)[section] = SegmentState.CURRENT
         volume.free_sections -= 1
     if unused < 2:
         open_section(volume, volume.f2fs.node_log)
@@ -184,7 +186,7 @@ def f2fs_thread_cleans(volume: Record) -> bool:
     slots = volume.slots_per_section
     idle = is_idle(f2fs.gc_mode, now < volume.busy_until_ns, now - f2fs.request_ns, f2fs.idle_interval_ns)
     enough = has_enough_invalid(
-        (volume.sections - f2fs.overprovision_sections) * slots,
+        (volume.section_count - f2fs.overprovision_sections) * slots,
         volume.valid_blocks,
         volume.free_sections * slots,
         f2fs.overprovision_sections * slots,
@@ -198,7 +200,7 @@ def _run_cleanerd_until(volume: Record, arrival_ns: int) -> None:
     while cleanerd.wake_ns <= arrival_ns:
         _cleanerd_step(volume)
     # A writer without clean segments gets ENOSPC from NILFS2; here it waits for the daemon, and never for ever.
-    patience = 2 * volume.sections
+    patience = 2 * volume.section_count
     while is_critical(volume) and patience > 0:
         patience -= 1
         volume.busy_until_ns = max(volume.busy_until_ns, cleanerd.wake_ns)
@@ -219,11 +221,11 @@ def _cleanerd_step(volume: Record) -> None:
         failed = selection.size == 0
         live = 0
         for section in selection[:taken]:
-            live += segments(volume)[section * segments_per_section(volume)].section_valid
+            live += section_valid(volume)[section]
         if taken > 0 and is_deferred(cleanerd, clean_segments, taken, taken * slots_per_section(volume) - live):
             cleanerd.deferred += taken
             for section in selection[:taken]:
-                segments(volume)[section * segments_per_section(volume)].sealed_at = now
+                sealed_at(volume)[section] = now
         else:
             cleanerd.cleaned += taken
             for section in selection[:taken]:
@@ -246,11 +248,11 @@ def oldest_sections(volume: Record, now: int, selection: Record) -> int:
     count, last, lowest = 0, -1, -1
     while count < selection.size:
         best, oldest = -1, 0
-        for section in range(volume.sections):
-            head = segments(volume)[section * segments_per_section(volume)]
-            if head.state != SegmentState.DIRTY and head.state != SegmentState.FULL:
+        for section in range(volume.section_count):
+            state = section_states(volume)[section]
+            if state != SegmentState.DIRTY and state != SegmentState.FULL:
                 continue
-            modified = int(head.sealed_at)
+            modified = int(sealed_at(volume)[section])
             if not is_eligible(modified, volume.clock, now, volume.settings.protection):
                 continue
             later = modified > lowest or (modified == lowest and section > last)

@@ -24,6 +24,9 @@ from kml_envs.lfs.state import (
     logs,
     owners,
     population,
+    section_states,
+    section_valid,
+    sections,
     segments,
     segments_per_section,
     slots_per_section,
@@ -98,7 +101,14 @@ def _fetch_index(volume: Record) -> None:
 def _fetch_old_copy(volume: Record, block: int) -> None:
     location = np.int64(blocks(volume)[block].location)
     if location >= 0:
-        prefetch_to_write(segments(volume), location >> block_shift(volume))
+        segment = location >> block_shift(volume)
+        section = segment
+        if segments_per_section(volume) > 1:
+            section = segment // segments_per_section(volume)
+        prefetch_to_write(segments(volume), segment)
+        prefetch_to_write(sections(volume), section)
+        prefetch_to_write(section_states(volume), section)
+        prefetch_to_write(section_valid(volume), section)
         prefetch_to_write(valid_map(volume), location >> 6)
 
 
@@ -106,6 +116,7 @@ def _fetch_old_copy(volume: Record, block: int) -> None:
 def _fetch_section(volume: Record, section: int) -> None:
     slots = slots_per_section(volume)
     prefetch_to_write(segments(volume), section * segments_per_section(volume))
+    prefetch_to_write(sections(volume), section)
     for slot in range(section * slots, (section + 1) * slots, _OWNERS_PER_LINE):
         prefetch_to_write(owners(volume), slot)
     prefetch_to_write(valid_map(volume), (section * slots) >> 6)

@@ -20,8 +20,10 @@ from kml_envs.lfs.state import (
     overwrite_ages,
     overwrite_intervals,
     population,
-    segments,
-    segments_per_section,
+    sealed_at,
+    section_states,
+    section_valid,
+    sections,
     slots_per_section,
 )
 
@@ -50,13 +52,14 @@ FEWEST_VALID = 12
 BEST_BENEFIT = 12
 OLDEST = 8
 NEVER = 2**63 - 1  # above the key of every section
-GROUP = 16  # sections whose lowest key is remembered
+GROUP = 16  # sections whose lowest key is remembered: one of each sixteenth of all sections
 CANDIDATES = FEWEST_VALID + BEST_BENEFIT + OLDEST
 
 
 def key_count(sections: int) -> int:
-    """Room that `choose_candidates` needs in each of its two rows of keys."""
-    return sections + -(-sections // GROUP)
+    """Room that `choose_candidates` needs in each of its two rows of keys, with the lowest of each group behind."""
+    groups = -(-sections // GROUP)
+    return GROUP * groups + groups
 
 
 @compiled
@@ -142,14 +145,13 @@ def choose_candidates(volume: Record, candidates: Record, keys: Record) -> None:
     Args:
         volume: The VOLUME record, with a decision pending.
         candidates: (CANDIDATES,) int32, filled with section numbers; -1 in empty slots.
-        keys: (2, `key_count(sections)`) int64, scratch.
+        keys: (2, `key_count(sections)`) int64, scratch; NEVER at first.
     """
     candidates[:] = -1
     _fewest_valid_sections(volume, candidates[:FEWEST_VALID])
     _rank_sections(volume, keys)
-    sections = volume.sections
-    _take_lowest(keys[0, :sections], keys[0, sections:], candidates[FEWEST_VALID:-OLDEST])
-    _take_lowest(keys[1, :sections], keys[1, sections:], candidates[-OLDEST:])
+    _take_lowest(keys[0], volume.section_count, candidates[FEWEST_VALID:-OLDEST])
+    _take_lowest(keys[1], volume.section_count, candidates[-OLDEST:])
     _put_first(candidates, volume.suggestion)
     _drop_repeats(candidates)
 
@@ -171,15 +173,15 @@ def observe_candidates(volume: Record, candidates: Record, out: Record, logarith
     for k in range(candidates.size):
         if candidates[k] < 0:
             continue
-        head = segments(volume)[candidates[k] * segments_per_section(volume)]
-        share = head.section_valid * of_section
+        record = sections(volume)[candidates[k]]
+        share = section_valid(volume)[candidates[k]] * of_section
         age = of_volume * (volume.clock - section_mtime(volume, candidates[k]))
-        open_age = now - head.opened_at
+        open_age = now - record.opened_at
         out[8 * k] = 1.0
         out[8 * k + 1] = share
-        out[8 * k + 5] = head.relocated
+        out[8 * k + 5] = record.relocated
         logarithms[5 * k] = 1.0 + age
-        logarithms[5 * k + 1] = 1.0 + (now - head.last_invalidation) * of_section
+        logarithms[5 * k + 1] = 1.0 + (now - record.last_invalidation) * of_section
         logarithms[5 * k + 2] = 1.0 + of_volume * open_age
         logarithms[5 * k + 3] = 1.0 + age * (1.0 - share) / (1.0 + share)
         logarithms[5 * k + 4] = 1.0 + (1.0 - share) * volume.block_count / max(open_age, 1)
@@ -222,41 +224,46 @@ def _fewest_valid_sections(volume: Record, kept: Record) -> None:
 @compiled
 def _rank_sections(volume: Record, keys: Record) -> None:
     # Keys of all sections by cost-benefit and by age, lowest first; the section's number stands in their last bits.
-    bits = highest_bit(np.uint64(volume.sections)) + 1
+    bits = highest_bit(np.uint64(volume.section_count)) + 1
     numbers = (np.int64(1) << bits) - 1
-    slots, clock = slots_per_section(volume), volume.clock
-    for section in range(volume.sections):
-        head = segments(volume)[section * segments_per_section(volume)]
-        age = max(clock - section_mtime(volume, section), np.int64(0))
-        benefit = (slots - head.section_valid) * age / float(slots + head.section_valid)
-        dirty = head.state == SegmentState.DIRTY
+    slots, clock, count = slots_per_section(volume), volume.clock, volume.section_count
+    for section in range(count):
+        keys[1, section] = section_mtime(volume, section)
+    for section in range(count):  # simple loops become vector instructions
+        valid = section_valid(volume)[section]
+        age = max(clock - keys[1, section], np.int64(0))
+        benefit = (slots - valid) * age / float(slots + valid)
+        dirty = section_states(volume)[section] == SegmentState.DIRTY
         keys[0, section] = ((NEVER - np.int64(bits_of_float(benefit))) & ~numbers) | section if dirty else NEVER
-        keys[1, section] = (head.sealed_at << bits) | section if dirty else NEVER
+    for section in range(count):
+        dirty = section_states(volume)[section] == SegmentState.DIRTY
+        keys[1, section] = (sealed_at(volume)[section] << bits) | section if dirty else NEVER
 
 
 @compiled
-def _take_lowest(keys: Record, minima: Record, taken: Record) -> None:
+def _take_lowest(keys: Record, sections: int, taken: Record) -> None:
     # The sections with the lowest keys. Only the group that lost its lowest key is looked through again.
-    numbers = (np.int64(1) << (highest_bit(np.uint64(keys.size)) + 1)) - 1
-    for group in range(minima.size):
-        minima[group] = _lowest(keys[group * GROUP : (group + 1) * GROUP])
+    numbers = (np.int64(1) << (highest_bit(np.uint64(sections)) + 1)) - 1
+    groups = keys.size // (GROUP + 1)
+    minima = keys[GROUP * groups :]
+    minima[:] = keys[:groups]
+    for begin in range(groups, GROUP * groups, groups):
+        for group in range(groups):
+            minima[group] = min(minima[group], keys[begin + group])
     for position in range(taken.size):
-        lowest = _lowest(minima)
+        lowest = np.int64(NEVER)
+        for minimum in minima:
+            lowest = min(lowest, minimum)
         if lowest == NEVER:
             return
         section = lowest & numbers
         taken[position] = section
         keys[section] = NEVER
-        group = section // GROUP
-        minima[group] = _lowest(keys[group * GROUP : (group + 1) * GROUP])
-
-
-@compiled
-def _lowest(numbers: Record) -> int:
-    lowest = np.int64(NEVER)
-    for number in numbers:
-        lowest = min(lowest, number)
-    return lowest
+        lowest = np.int64(NEVER)
+        group = section % groups
+        for step in range(GROUP):
+            lowest = min(lowest, keys[step * groups + group])
+        minima[group] = lowest
 
 
 @compiled

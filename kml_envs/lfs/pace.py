@@ -21,7 +21,7 @@ from kml_envs.lfs.observation import (
 from kml_envs.lfs.open_loop import advance_open_loop, carry_out
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.score import log2
-from kml_envs.lfs.state import LATENCY_BUCKETS, logs, segments, segments_per_section, slots_per_section
+from kml_envs.lfs.state import LATENCY_BUCKETS, logs, section_valid, slots_per_section
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.victim import ACCEPTED, check_victim
 from kml_envs.lfs.warmup import WarmVolumes
@@ -185,7 +185,7 @@ def observe_time(volume: Record, out: Record) -> None:
     out[11] = min(max((volume.free_sections - settings.trigger_sections) / 16.0, 0.0), 1.0)
     out[12] = 0.0
     if timeline.victim >= 0:
-        out[12] = segments(volume)[timeline.victim * segments_per_section(volume)].section_valid / slots
+        out[12] = section_valid(volume)[timeline.victim] / slots
     out[13] = logs(volume)[0].offset / slots
 
 

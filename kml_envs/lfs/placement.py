@@ -11,7 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import Placement
 from kml_envs.lfs.foresight import class_by_rate, class_by_remaining_life
-from kml_envs.lfs.state import blocks, intervals, segments
+from kml_envs.lfs.state import blocks, intervals, sections
 
 LIFETIME_SAMPLES = 16
 
@@ -129,7 +129,7 @@ def _interval_log(volume: Record, interval: float) -> int:
 @compiled
 def _log_of(volume: Record, location: int) -> int:
     segment = location >> volume.block_shift
-    return np.int64(segments(volume)[segment - segment % volume.segments_per_section].log)
+    return np.int64(sections(volume)[segment // volume.segments_per_section].log)
 
 
 @compiled

@@ -14,7 +14,16 @@ from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
 from kml_envs.lfs.ordering import stable_order
 from kml_envs.lfs.score import best_score, dirty_word, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
-from kml_envs.lfs.state import SegmentState, dirty_row, population, segments
+from kml_envs.lfs.state import (
+    SegmentState,
+    dirty_row,
+    mtimes,
+    population,
+    sealed_at,
+    section_states,
+    section_valid,
+    sections,
+)
 from kml_envs.workloads.source import random_below
 
 UINT_MAX = 2**32 - 1
@@ -73,22 +82,21 @@ def victim_cost(volume: Record, section: int, policy: int, oldest: int) -> float
         cleanerd (timestamp policy), CAT Chiang and Chang 1999.
     """
     settings = volume.settings
-    head = segments(volume)[section * volume.segments_per_section]
-    slots = volume.slots_per_section
+    slots, section_blocks = volume.slots_per_section, section_valid(volume)[section]
     if policy == CleaningPolicy.GREEDY or policy == CleaningPolicy.WINDOWED_GREEDY:
-        return float(head.section_valid)
+        return float(section_blocks)
     if policy == CleaningPolicy.COST_BENEFIT_F2FS:
-        valid, mtime = head.section_valid // volume.segments_per_section, section_mtime(volume, section)
+        valid, mtime = section_blocks // volume.segments_per_section, section_mtime(volume, section)
         return float(cost_benefit_f2fs(valid, mtime, oldest, volume.newest_mtime, volume.block_shift))
     if policy == CleaningPolicy.FIFO:
-        if head.sealed_at > volume.clock - settings.protection:
+        if sealed_at(volume)[section] > volume.clock - settings.protection:
             return np.inf
-        return float(head.sealed_at)
+        return float(sealed_at(volume)[section])
     if policy == CleaningPolicy.CLAIRVOYANT:
         return clairvoyant_cost(volume, section)
     if policy == CleaningPolicy.INFORMED:
         return informed_cost(volume, section)
-    utilisation = head.section_valid / slots
+    utilisation = section_blocks / slots
     age = float(volume.clock - section_mtime(volume, section))
     if policy == CleaningPolicy.COST_BENEFIT:
         return -(1.0 - utilisation) * age / (1.0 + utilisation)
@@ -97,7 +105,7 @@ def victim_cost(volume: Record, section: int, policy: int, oldest: int) -> float
     if policy == CleaningPolicy.COST_BENEFIT_SQRT:
         return -(1.0 - utilisation) / utilisation * np.sqrt(age)
     if policy == CleaningPolicy.CAT:
-        return utilisation * (1.0 + head.erases) / ((1.0 - utilisation) * max(age, 1.0))
+        return utilisation * (1.0 + sections(volume)[section].erases) / ((1.0 - utilisation) * max(age, 1.0))
     return np.inf
 
 
@@ -145,9 +153,9 @@ def age_threshold_cost(mtime: int, invalid: int, slots: int, oldest: int, newest
 @compiled
 def oldest_mtime(volume: Record) -> int:
     """Smallest mtime of all segments, free and never written ones too (fs/f2fs/gc.c, init_min_max_mtime)."""
-    oldest = segments(volume)[0].mtime
+    oldest = mtimes(volume)[0]
     for segment in range(1, volume.segment_count):
-        oldest = min(oldest, segments(volume)[segment].mtime)
+        oldest = min(oldest, mtimes(volume)[segment])
     return oldest
 
 
@@ -170,8 +178,8 @@ def _best_of_scan(volume: Record, policy: int, start: int, sealed_before: int) -
             left -= 1
             section = first + lowest_bit(bits)
             bits &= bits - np.uint64(1)
-            head = segments(volume)[section * volume.segments_per_section]
-            if head.section_valid <= most_valid and (sealed_before == 0 or head.sealed_at < sealed_before):
+            in_window = sealed_before == 0 or sealed_at(volume)[section] < sealed_before
+            if in_window and section_valid(volume)[section] <= most_valid:
                 cost = victim_cost(volume, section, policy, oldest)
                 if cost < lowest:
                     best, lowest = section, cost
@@ -188,14 +196,14 @@ def _next_scan_start(volume: Record, policy: int, start: int) -> int:
         for _ in range(limit):
             last = first_section(volume, dirty_row(volume), last + 1)
             if last < 0:
-                return (start + 1) % volume.sections
-        return (last + 1) % volume.sections
+                return (start + 1) % volume.section_count
+        return (last + 1) % volume.section_count
     first = first_section(volume, dirty_row(volume), 0)
     if first < 0:
         return start
     if first < start:
-        return (start + 1) % volume.sections
-    return (last_section(volume, dirty_row(volume)) + 1) % volume.sections
+        return (start + 1) % volume.section_count
+    return (last_section(volume, dirty_row(volume)) + 1) % volume.section_count
 
 
 @compiled
@@ -206,12 +214,12 @@ def _best_of_drawn(volume: Record, choices: int) -> int:
     best, fewest = np.int64(-1), np.int64(2**31)
     drawn = 0
     while drawn < choices:
-        section = random_below(volume, volume.sections)
-        head = segments(volume)[section * volume.segments_per_section]
-        if head.state == SegmentState.DIRTY or head.state == SegmentState.FULL:
+        section = random_below(volume, volume.section_count)
+        state = section_states(volume)[section]
+        if state == SegmentState.DIRTY or state == SegmentState.FULL:
             drawn += 1
-            if head.section_valid < fewest:
-                best, fewest = section, np.int64(head.section_valid)
+            if section_valid(volume)[section] < fewest:
+                best, fewest = section, np.int64(section_valid(volume)[section])
     return best
 
 
@@ -222,7 +230,7 @@ def _window_end(volume: Record) -> int:
     section = np.int64(-1)
     for position in range(count):
         section = first_section(volume, dirty_row(volume), section + 1)
-        sealed[position] = segments(volume)[section * volume.segments_per_section].sealed_at
+        sealed[position] = sealed_at(volume)[section]
     return sealed[stable_order(sealed)[min(np.int64(volume.settings.window * count), count - 1)]] + 1
 
 
@@ -230,16 +238,16 @@ def _window_end(volume: Record) -> int:
 def _age_threshold_victim(volume: Record, start: int) -> int:
     count = np.int64(population(volume)[dirty_row(volume)])
     slots = volume.slots_per_section
-    sections, mtimes = np.empty(count, np.int64), np.empty(count, np.int64)
+    found, modified = np.empty(count, np.int64), np.empty(count, np.int64)
     section = first_section_around(volume, dirty_row(volume), start)
     for position in range(count):
-        sections[position] = section
-        mtimes[position] = section_mtime(volume, section)
+        found[position] = section
+        modified[position] = section_mtime(volume, section)
         section = first_section_around(volume, dirty_row(volume), section + 1)
-    order = stable_order(mtimes)
-    oldest, newest = mtimes[order[0]], mtimes[order[count - 1]]
+    order = stable_order(modified)
+    oldest, newest = modified[order[0]], modified[order[count - 1]]
     candidates = np.int64(0)
-    while candidates < count and newest - mtimes[order[candidates]] >= volume.settings.candidate_age:
+    while candidates < count and newest - modified[order[candidates]] >= volume.settings.candidate_age:
         candidates += 1
     if candidates == 0:
         candidates = count
@@ -247,8 +255,8 @@ def _age_threshold_victim(volume: Record, start: int) -> int:
     best, lowest = np.int64(-1), np.int64(UINT_MAX)
     for rank in range(looked_at):
         position = order[rank]
-        valid = np.int64(segments(volume)[sections[position] * volume.segments_per_section].section_valid)
-        cost = age_threshold_cost(mtimes[position], slots - valid, slots, oldest, newest)
+        valid = np.int64(section_valid(volume)[found[position]])
+        cost = age_threshold_cost(modified[position], slots - valid, slots, oldest, newest)
         if cost < lowest:
-            best, lowest = sections[position], cost
+            best, lowest = found[position], cost
     return best

@@ -103,7 +103,7 @@ def draw_latencies(histogram: NDArray[np.int64], limit_ns: float, width: int) ->
 
 def _states(subsystem: LfsVolumes, row: int) -> NDArray[np.int8]:
     per_section = subsystem.warm.config.geometry.segments_per_section
-    states: NDArray[np.int8] = subsystem.state.segments["state"][row][::per_section].repeat(per_section)
+    states: NDArray[np.int8] = subsystem.state.section_states[row].repeat(per_section)
     return states
 
 
@@ -113,7 +113,7 @@ def _draw_squares(subsystem: LfsVolumes, row: int) -> NDArray[np.uint8]:
     per_section = geometry.segments_per_section
     # Most segments are more than half full: the square spreads them over the scale.
     colours = shaded((segments["valid"] / geometry.blocks_per_segment) ** 2)
-    invalidated = segments["last_invalidation"][::per_section].repeat(per_section)
+    invalidated = subsystem.state.sections["last_invalidation"][row].repeat(per_section)
     quiet = np.maximum(subsystem.state.volumes["user_writes"][row] - invalidated, 0)
     heat = np.clip(1.0 - np.log2(1.0 + quiet / geometry.blocks_per_section) / 8.0, 0.0, 1.0)[:, None]
     inner = colours * (1 - heat) + _HOT * heat

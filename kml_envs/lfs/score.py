@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, bits_of_float, compiled, float_of_bits, lowest_bit
-from kml_envs.lfs.state import dirty_row, index_rows, index_words, segments, segments_per_section, slots_per_section
+from kml_envs.lfs.state import (
+    dirty_row,
+    index_rows,
+    index_words,
+    mtimes,
+    section_valid,
+    sections,
+    segments_per_section,
+    slots_per_section,
+)
 
 _MANTISSA = np.uint64((1 << 52) - 1)
 _ONE = np.uint64(1023 << 52)
@@ -84,10 +93,10 @@ def best_score(volume: Record, start: int) -> int:
         while bits != 0:
             section = first + lowest_bit(bits)
             bits &= bits - np.uint64(1)
-            head = segments(volume)[section * segments_per_section(volume)]
+            record = sections(volume)[section]
             age = (clock - section_mtime(volume, section)) * of_volume
-            quiet = (now - head.last_invalidation) * of_section
-            score = linear_score(weights, head.section_valid * of_section, age, quiet, head.log * of_log)
+            quiet = (now - record.last_invalidation) * of_section
+            score = linear_score(weights, section_valid(volume)[section] * of_section, age, quiet, record.log * of_log)
             if score > highest:
                 best, highest = section, score
     return best
@@ -98,8 +107,8 @@ def section_mtime(volume: Record, section: int) -> int:
     """Mean mtime of a section's segments, floored, in units of the age clock."""
     count = segments_per_section(volume)
     if count == 1:
-        return segments(volume)[section].mtime
+        return mtimes(volume)[section]
     total = np.int64(0)
     for segment in range(section * count, (section + 1) * count):
-        total += segments(volume)[segment].mtime
+        total += mtimes(volume)[segment]
     return total // count

@@ -18,8 +18,13 @@ from kml_envs.lfs.state import (
     dirty_row,
     free_row,
     logs,
+    mtimes,
     owners,
     prefree_row,
+    sealed_at,
+    section_states,
+    section_valid,
+    sections,
     segments,
     segments_per_section,
     slots_per_section,
@@ -40,12 +45,12 @@ def open_section(volume: Record, log_number: int) -> None:
     log = logs(volume)[log_number]
     log.section = section
     log.offset = 0
-    head = segments(volume)[section * volume.segments_per_section]
-    head.state = SegmentState.CURRENT
-    head.log = log_number
-    head.relocated = volume.settings.user_logs <= log_number < volume.settings.logs
-    head.opened_at = volume.user_writes
-    head.last_invalidation = volume.user_writes
+    section_states(volume)[section] = SegmentState.CURRENT
+    record = sections(volume)[section]
+    record.log = log_number
+    record.relocated = volume.settings.user_logs <= log_number < volume.settings.logs
+    record.opened_at = volume.user_writes
+    record.last_invalidation = volume.user_writes
 
 
 @compiled
@@ -74,17 +79,16 @@ def close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
     log = logs(volume)[log_number]
     number = begin >> block_shift(volume)
     segment = segments(volume)[number]
-    head = segments(volume)[log.section * segments_per_section(volume)]
     note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.LAST_WRITE:
-        segment.mtime = volume.clock
+        mtimes(volume)[number] = volume.clock
     else:
         for added in range(end - begin):
             valid = segment.valid + added
-            segment.mtime = (segment.mtime * valid + volume.clock) // (valid + 1)
+            mtimes(volume)[number] = (mtimes(volume)[number] * valid + volume.clock) // (valid + 1)
     volume.newest_mtime = max(volume.newest_mtime, volume.clock)
     segment.valid += end - begin
-    head.section_valid += end - begin
+    section_valid(volume)[log.section] += end - begin
     _mark_valid(volume, begin, end)
     log.offset += end - begin
     if log.offset == slots_per_section(volume):
@@ -97,11 +101,11 @@ def close_run(volume: Record, log_number: int, begin: int, end: int) -> None:
 @compiled
 def seal_section(volume: Record, section: int) -> None:
     """Close a section for writing: from now on it is full, dirty, or released where no block in it is valid."""
-    head = segments(volume)[section * volume.segments_per_section]
-    head.sealed_at = volume.clock
-    if head.section_valid == volume.slots_per_section:
-        head.state = SegmentState.FULL
-    elif head.section_valid == 0 and volume.settings.keep_empty == 0:
+    sealed_at(volume)[section] = volume.clock
+    valid = section_valid(volume)[section]
+    if valid == volume.slots_per_section:
+        section_states(volume)[section] = SegmentState.FULL
+    elif valid == 0 and volume.settings.keep_empty == 0:
         volume.emptied += 1
         release(volume, section)
     else:
@@ -126,43 +130,41 @@ def invalidate(volume: Record, slot: int) -> None:
     section = number
     if segments_per_section(volume) > 1:
         section = number // segments_per_section(volume)
-    head = segments(volume)[section * segments_per_section(volume)]
     valid_map(volume)[slot >> 6] &= ~(np.uint64(1) << np.uint64(slot & 63))
     note_checkpointed(volume, number)
     if volume.settings.mtime_rule == MtimeRule.WEIGHTED_MEAN:
-        segment.mtime = (segment.mtime * segment.valid + volume.clock) // (segment.valid + 1)
+        mtimes(volume)[number] = (mtimes(volume)[number] * segment.valid + volume.clock) // (segment.valid + 1)
         volume.newest_mtime = max(volume.newest_mtime, volume.clock)
     segment.valid -= 1
-    head.section_valid -= 1
-    head.last_invalidation = volume.user_writes
-    if head.state == SegmentState.DIRTY:
-        remove_section(volume, head.section_valid + 1, section)
-        if head.section_valid == 0 and volume.settings.keep_empty == 0:
+    left = np.int64(section_valid(volume)[section] - 1)
+    section_valid(volume)[section] = left
+    sections(volume)[section].last_invalidation = volume.user_writes
+    if section_states(volume)[section] == SegmentState.DIRTY:
+        remove_section(volume, left + 1, section)
+        if left == 0 and volume.settings.keep_empty == 0:
             remove_section(volume, dirty_row(volume), section)
             volume.emptied += 1
             release(volume, section)
         else:
-            add_section(volume, head.section_valid, section)
-    elif head.state == SegmentState.FULL:
+            add_section(volume, left, section)
+    elif section_states(volume)[section] == SegmentState.FULL:
         _become_dirty(volume, section)
 
 
 @compiled
 def leave_index(volume: Record, section: int) -> None:
     """Take a section out of the candidates, where it is one."""
-    head = segments(volume)[section * volume.segments_per_section]
-    if head.state == SegmentState.DIRTY:
-        remove_section(volume, head.section_valid, section)
+    if section_states(volume)[section] == SegmentState.DIRTY:
+        remove_section(volume, np.int64(section_valid(volume)[section]), section)
         remove_section(volume, dirty_row(volume), section)
 
 
 @compiled
 def release(volume: Record, section: int) -> None:
     """Give a section without live blocks back: free at once, or after the next checkpoint."""
-    head = segments(volume)[section * volume.segments_per_section]
-    head.erases += 1
+    sections(volume)[section].erases += 1
     if volume.settings.checkpoint_interval > 0:
-        head.state = SegmentState.PREFREE
+        section_states(volume)[section] = SegmentState.PREFREE
         add_section(volume, prefree_row(volume), section)
     else:
         make_free(volume, section)
@@ -171,7 +173,7 @@ def release(volume: Record, section: int) -> None:
 @compiled
 def make_free(volume: Record, section: int) -> None:
     """Make a section free for logs to open."""
-    segments(volume)[section * volume.segments_per_section].state = SegmentState.FREE
+    section_states(volume)[section] = SegmentState.FREE
     add_section(volume, free_row(volume), section)
     volume.free_sections += 1
     volume.written_slots -= volume.slots_per_section
@@ -198,9 +200,8 @@ def checkpointed_valid(volume: Record, segment: int) -> int:
 
 @compiled
 def _become_dirty(volume: Record, section: int) -> None:
-    head = segments(volume)[section * volume.segments_per_section]
-    head.state = SegmentState.DIRTY
-    add_section(volume, head.section_valid, section)
+    section_states(volume)[section] = SegmentState.DIRTY
+    add_section(volume, np.int64(section_valid(volume)[section]), section)
     add_section(volume, dirty_row(volume), section)
 
 

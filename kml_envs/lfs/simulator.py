@@ -141,13 +141,13 @@ def _format(volume: Record, seed: Record) -> None:
     if volume.keeps_intervals:
         for block in range(volume.block_count):
             intervals(volume)[block] = volume.block_count
-    for slot in range(volume.sections * volume.slots_per_section):
+    for slot in range(volume.section_count * volume.slots_per_section):
         owners(volume)[slot] = -1
     for log in range(volume.log_count):
         logs(volume)[log].section = -1
-    for section in range(volume.sections):
+    for section in range(volume.section_count):
         add_section(volume, free_row(volume), section)
-    volume.free_sections = volume.sections
-    volume.minimum_free = volume.sections
+    volume.free_sections = volume.section_count
+    volume.minimum_free = volume.section_count
     if volume.node_count > 0:
         open_f2fs_logs(volume)

@@ -17,7 +17,7 @@ from kml_envs.workloads.source import SOURCE, WorkloadTable, start_source
 
 
 class SegmentState(enum.IntEnum):
-    """State of a section, kept in the record of its first segment."""
+    """State of a section."""
 
     FREE = 0
     CURRENT = 1  # an open log writes to it
@@ -32,22 +32,25 @@ BLOCK = np.dtype([("location", np.int32), ("written_at", np.uint32)], align=True
 
 SEGMENT = np.dtype(
     [
-        ("section_valid", np.int64),  # valid blocks of the section; first segment only, as all but valid and mtime
-        ("mtime", np.int64),  # in units of the age clock, see MtimeRule
-        ("last_invalidation", np.int64),  # user writes
-        ("opened_at", np.int64),  # user writes
-        ("sealed_at", np.int64),  # in units of the age clock
-        ("valid", np.int32),  # valid blocks of this segment
+        ("valid", np.int32),  # valid blocks
         ("checkpointed_valid", np.int32),  # valid blocks at the checkpoint `checkpoint`
         ("checkpoint", np.int32),  # number of the last checkpoint before the valid count changed
-        ("erases", np.int32),  # times that the section was cleaned or emptied
-        ("state", np.int8),  # SegmentState
-        ("log", np.int8),  # log that wrote it
-        ("relocated", np.int8),  # 1: the log holds relocated blocks only
-        ("padding", np.int8, (5,)),  # up to a cache line
     ],
     align=True,
 )
+"""The counts of a segment; its mtime stands in `mtimes`."""
+
+SECTION = np.dtype(
+    [
+        ("last_invalidation", np.int64),  # user writes
+        ("opened_at", np.int64),  # user writes
+        ("erases", np.int32),  # times that it was cleaned or emptied
+        ("log", np.int8),  # log that wrote it
+        ("relocated", np.int8),  # 1: the log holds relocated blocks only
+    ],
+    align=True,
+)
+"""What is asked of few sections at a time. What is read of all sections at once has arrays of its own, packed close."""
 
 LOG = np.dtype([("section", np.int64), ("offset", np.int64)], align=True)
 """An open log: the section that it writes to (-1: none) and the next slot in it."""
@@ -104,7 +107,7 @@ VOLUME = np.dtype(
         ("block_count", np.int64),  # logical blocks
         ("node_count", np.int64),  # node blocks, numbered behind the logical blocks; F2FS's rules only
         ("segment_count", np.int64),
-        ("sections", np.int64),
+        ("section_count", np.int64),
         ("slots_per_section", np.int64),
         ("segments_per_section", np.int64),
         ("block_shift", np.int64),  # log2 of blocks per segment
@@ -120,6 +123,11 @@ VOLUME = np.dtype(
         ("owners", np.uint64),
         ("valid_map", np.uint64),
         ("segments", np.uint64),
+        ("mtimes", np.uint64),
+        ("sections", np.uint64),
+        ("section_states", np.uint64),
+        ("section_valid", np.uint64),
+        ("sealed_at", np.uint64),
         ("logs", np.uint64),
         ("index", np.uint64),
         ("index_summary", np.uint64),
@@ -178,6 +186,11 @@ ARRAYS = (
     "owners",
     "valid_map",
     "segments",
+    "mtimes",
+    "sections",
+    "section_states",
+    "section_valid",
+    "sealed_at",
     "logs",
     "index",
     "index_summary",
@@ -208,6 +221,11 @@ class LfsState(NamedTuple):
     owners: NDArray[np.int32]  # (N, S * blocks per segment) logical block last written to each slot
     valid_map: NDArray[np.uint64]  # (N, ceil(S * blocks per segment / 64)) bitmap of slots with a live block
     segments: NDArray[np.void]  # (N, S) SEGMENT
+    mtimes: NDArray[np.int64]  # (N, S) modification times of the segments in units of the age clock, see MtimeRule
+    sections: NDArray[np.void]  # (N, C) SECTION
+    section_states: NDArray[np.int8]  # (N, C) SegmentState
+    section_valid: NDArray[np.int32]  # (N, C) valid blocks of the section
+    sealed_at: NDArray[np.int64]  # (N, C) when the section was sealed, in units of the age clock
     logs: NDArray[np.void]  # (N, L) LOG
     index: NDArray[np.uint64]  # (N, ceil(C / 64), R) bitmaps of sections, see section_index.py
     index_summary: NDArray[np.uint64]  # (N, R, ceil(C / 4096)) bitmap of the non-empty words of `index`
@@ -251,6 +269,11 @@ def allocate(
         owners=np.zeros((instances, geometry.physical_blocks), np.int32),
         valid_map=np.zeros((instances, -(-geometry.physical_blocks // 64)), np.uint64),
         segments=np.zeros((instances, geometry.segments), SEGMENT),
+        mtimes=np.zeros((instances, geometry.segments), np.int64),
+        sections=np.zeros((instances, geometry.sections), SECTION),
+        section_states=np.zeros((instances, geometry.sections), np.int8),
+        section_valid=np.zeros((instances, geometry.sections), np.int32),
+        sealed_at=np.zeros((instances, geometry.sections), np.int64),
         logs=np.zeros((instances, logs), LOG),
         index=np.zeros((instances, words, rows), np.uint64),
         index_summary=np.zeros((instances, rows, -(-words // 64)), np.uint64),
@@ -274,7 +297,7 @@ def allocate(
         "block_count": geometry.volume_blocks,
         "node_count": nodes,
         "segment_count": geometry.segments,
-        "sections": geometry.sections,
+        "section_count": geometry.sections,
         "slots_per_section": geometry.blocks_per_section,
         "segments_per_section": geometry.segments_per_section,
         "block_shift": geometry.blocks_per_segment.bit_length() - 1,
@@ -367,6 +390,21 @@ valid_map = array_of("valid_map", np.uint64)
 
 segments = array_of("segments", SEGMENT)
 """The SEGMENT records of a volume, (S,)."""
+
+mtimes = array_of("mtimes", np.int64)
+"""Modification times of the segments, (S,) int64 in units of the age clock."""
+
+sections = array_of("sections", SECTION)
+"""The SECTION records of a volume, (C,)."""
+
+section_states = array_of("section_states", np.int8)
+"""SegmentState of the sections, (C,) int8."""
+
+section_valid = array_of("section_valid", np.int32)
+"""Valid blocks of the sections, (C,) int32."""
+
+sealed_at = array_of("sealed_at", np.int64)
+"""When the sections were sealed, (C,) int64 in units of the age clock."""
 
 logs = array_of("logs", LOG)
 """The LOG records of a volume, (L,)."""

@@ -13,6 +13,7 @@ from kml_envs.lfs.observation import (
     CANDIDATES,
     CONTEXT_FEATURES,
     LOGARITHMS,
+    NEVER,
     choose_candidates,
     key_count,
     mark_recent,
@@ -20,7 +21,7 @@ from kml_envs.lfs.observation import (
     observe_context,
 )
 from kml_envs.lfs.simulator import advance, write_without_cleaning
-from kml_envs.lfs.state import SegmentState, segments, segments_per_section, slots_per_section
+from kml_envs.lfs.state import SegmentState, sealed_at, section_states, section_valid, slots_per_section
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
 
@@ -46,7 +47,9 @@ class VictimVolumes(LfsVolumes):
         """Allocate the volumes."""
         super().__init__(warm, instances)
         self.candidates = np.full((instances, CANDIDATES), -1, np.int32)
-        self._keys = np.zeros((2, key_count(warm.config.geometry.sections)), np.int64)
+        self._described = np.zeros(instances, np.bool_)  # rows whose part of these two arrays is what a snapshot holds
+        self._features, self._mask = self._blank_observation()
+        self._keys = np.full((2, key_count(warm.config.geometry.sections)), NEVER, np.int64)
         self._logarithms = np.ones(LOGARITHMS * CANDIDATES)
         self._row_numbers = np.arange(instances)
 
@@ -57,10 +60,18 @@ class VictimVolumes(LfsVolumes):
             Features (N, 29 + 8 K) float32 and mask (N, K) bool, new arrays; a row without a pending decision
             shows its context only, and candidate 0 is not masked.
         """
-        features = np.zeros((self.instances, CONTEXT + CANDIDATES * PER_CANDIDATE), np.float32)
-        mask = np.zeros((self.instances, CANDIDATES), np.bool_)
-        _observe_rows(self.state.volumes, self.candidates, self._keys, self._logarithms, features, mask)
+        features, mask = self._features, self._mask
+        _observe_rows(
+            self.state.volumes, self._described, self.candidates, self._keys, self._logarithms, features, mask
+        )
+        self._described[:] = False
+        self._features, self._mask = self._blank_observation()
         return features, mask
+
+    def reset(self, rows: BoolArray, seeds: NDArray[np.uint64]) -> None:
+        """Begin an episode in the rows (N,) bool with their seeds (N,) uint64."""
+        super().reset(rows, seeds)
+        self._described[rows] = False
 
     def builtin_decision(self) -> IntArray:
         """(N,) int64: candidate 0, the built-in algorithm's own choice."""
@@ -81,15 +92,36 @@ class VictimVolumes(LfsVolumes):
     def wait(self, until: IntArray, rows: BoolArray) -> None:
         """Let the users of the rows write on without cleaning, down to the reserve (see `proxy.protocols.Waiting`)."""
         _wait_rows(self.state.volumes, until, rows)
+        self._described[rows] = False
 
     def pending(self) -> BoolArray:
         """(N,) bool: a cleaning decision is waiting."""
         return np.asarray(self.state.volumes["pending"] != 0)
 
     def execute(self, decision: IntArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
-        """Clean the chosen candidates of the rows, and let the user write on (see BatchedSubsystem)."""
+        """Clean the chosen candidates of the rows, and let the user write on (see BatchedSubsystem).
+
+        Rows whose agent will be asked are described at once, while they are in the processor's cache.
+        """
         victims = self.candidates[self._row_numbers, decision]
-        _execute_rows(self.state.volumes, victims, decision, ask, until, rows)
+        _execute_rows(
+            self.state.volumes,
+            victims,
+            decision,
+            ask,
+            until,
+            rows,
+            self._described,
+            self.candidates,
+            self._keys,
+            self._logarithms,
+            self._features,
+            self._mask,
+        )
+
+    def _blank_observation(self) -> tuple[NDArray[np.float32], BoolArray]:
+        features = np.empty((self.instances, CONTEXT + CANDIDATES * PER_CANDIDATE), np.float32)
+        return features, np.empty((self.instances, CANDIDATES), np.bool_)
 
 
 @compiled
@@ -103,37 +135,51 @@ def check_victim(volume: Record, section: int) -> int:
     Returns:
         ACCEPTED or the code of the reason against it.
     """
-    if section < 0 or section >= volume.sections:
+    if section < 0 or section >= volume.section_count:
         return MISSING
-    head = segments(volume)[section * volume.segments_per_section]
-    if head.state == SegmentState.CURRENT:
+    state = section_states(volume)[section]
+    if state == SegmentState.CURRENT:
         return CURRENT
-    if head.state == SegmentState.CLEANING:
+    if state == SegmentState.CLEANING:
         return UNDER_CLEANING
-    if head.state == SegmentState.FULL:
+    if state == SegmentState.FULL:
         return FULLY_VALID
-    if head.state != SegmentState.DIRTY:
+    if state != SegmentState.DIRTY:
         return FREE
-    if volume.settings.protection > 0 and head.sealed_at > volume.clock - volume.settings.protection:
+    if volume.settings.protection > 0 and sealed_at(volume)[section] > volume.clock - volume.settings.protection:
         return PROTECTED
     return ACCEPTED
 
 
 @compiled
 def _observe_rows(
-    volumes: Record, candidates: Record, keys: Record, logarithms: Record, features: Record, mask: Record
+    volumes: Record,
+    described: Record,
+    candidates: Record,
+    keys: Record,
+    logarithms: Record,
+    features: Record,
+    mask: Record,
 ) -> None:
     for i in range(volumes.size):
-        volume = volumes[i]
-        observe_context(volume, features[i, :CONTEXT])
-        mask[i, 0] = True
-        if volume.pending == 0:
-            candidates[i, :] = -1
-            continue
-        choose_candidates(volume, candidates[i], keys)
-        for k in range(candidates.shape[1]):
-            mask[i, k] = candidates[i, k] >= 0
-        observe_candidates(volume, candidates[i], features[i, CONTEXT:], logarithms)
+        if not described[i]:
+            _describe(volumes[i], candidates[i], keys, logarithms, features[i], mask[i])
+
+
+@compiled
+def _describe(
+    volume: Record, candidates: Record, keys: Record, logarithms: Record, features: Record, mask: Record
+) -> None:
+    features[:] = 0.0
+    observe_context(volume, features[:CONTEXT])
+    if volume.pending:
+        choose_candidates(volume, candidates, keys)
+        observe_candidates(volume, candidates, features[CONTEXT:], logarithms)
+    else:
+        candidates[:] = -1
+    for k in range(candidates.size):
+        mask[k] = candidates[k] >= 0
+    mask[0] = True
 
 
 @compiled
@@ -156,7 +202,7 @@ def _forecast_rows(volumes: Record, candidates: Record, chosen: Record, moved: R
 @compiled
 def forecast_cleaning(volume: Record, section: int, moved: Record, freed: Record) -> None:
     """Write down what cleaning a section would move and make free, (1,) float64 each, in blocks."""
-    valid = segments(volume)[section * segments_per_section(volume)].section_valid
+    valid = section_valid(volume)[section]
     moved[0] = valid
     freed[0] = slots_per_section(volume) - valid
 
@@ -168,7 +214,20 @@ def _check_rows(volumes: Record, candidates: Record, chosen: Record, codes: Reco
 
 
 @compiled
-def _execute_rows(volumes: Record, victims: Record, chosen: Record, ask: Record, until: Record, rows: Record) -> None:
+def _execute_rows(
+    volumes: Record,
+    victims: Record,
+    chosen: Record,
+    ask: Record,
+    until: Record,
+    rows: Record,
+    described: Record,
+    candidates: Record,
+    keys: Record,
+    logarithms: Record,
+    features: Record,
+    mask: Record,
+) -> None:
     for i in range(volumes.size):
         fetch_ahead(volumes, i, victims, rows)
         if not rows[i]:
@@ -179,3 +238,6 @@ def _execute_rows(volumes: Record, victims: Record, chosen: Record, ask: Record,
         if 4 * (volume.user_writes - volume.mark_writes) >= volume.block_count:
             mark_recent(volume)
         advance(volume, until[i], ask[i])
+        described[i] = ask[i]
+        if ask[i]:
+            _describe(volume, candidates[i], keys, logarithms, features[i], mask[i])

@@ -9,7 +9,7 @@ from kml_envs.compiling import compiled
 from kml_envs.lfs.config import CleaningConfig, CleaningPolicy, Geometry, LfsConfig
 from kml_envs.lfs.policies import age_threshold_cost, oldest_mtime, select_victim, victim_cost
 from kml_envs.lfs.section_index import add_section
-from kml_envs.lfs.state import SegmentState, allocate, dirty_row, segments
+from kml_envs.lfs.state import SegmentState, allocate, dirty_row, mtimes, section_states, section_valid
 from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import uniform
 
@@ -60,8 +60,8 @@ def _load(row, policy):
         cleaning=CleaningConfig(policy=policy, candidate_age=5),
     )
     state = allocate(config, bind_workloads([uniform()], config.geometry.volume_blocks), 1)
-    state.segments["valid"][0] = state.segments["section_valid"][0] = RECORDED["valid"][row]
-    state.segments["mtime"][0] = RECORDED["mtime"][row]
+    state.segments["valid"][0] = state.section_valid[0] = RECORDED["valid"][row]
+    state.mtimes[0] = RECORDED["mtime"][row]
     state.volumes["newest_mtime"] = RECORDED["newest"][row]
     state.volumes["scan_start"] = RECORDED["last_victim"][row]
     _mark_dirty(state.volumes, np.flatnonzero(RECORDED["dirty"][row]))
@@ -72,8 +72,8 @@ def _load(row, policy):
 def _mark_dirty(volumes, sections):
     volume = volumes[0]
     for section in sections:
-        segments(volume)[section].state = SegmentState.DIRTY
-        add_section(volume, segments(volume)[section].section_valid, section)
+        section_states(volume)[section] = SegmentState.DIRTY
+        add_section(volume, section_valid(volume)[section], section)
         add_section(volume, dirty_row(volume), section)
 
 
@@ -86,10 +86,9 @@ def _decide(volumes, policy, result):
         result[1] = np.int64(victim_cost(volume, victim, policy, oldest_mtime(volume)))
         return
     oldest, newest = np.int64(2**62), np.int64(0)
-    for section in range(volume.sections):
-        if segments(volume)[section].state == SegmentState.DIRTY:
-            oldest = min(oldest, segments(volume)[section].mtime)
-            newest = max(newest, segments(volume)[section].mtime)
-    record = segments(volume)[victim]
+    for section in range(volume.section_count):
+        if section_states(volume)[section] == SegmentState.DIRTY:
+            oldest = min(oldest, mtimes(volume)[section])
+            newest = max(newest, mtimes(volume)[section])
     slots = np.int64(volume.slots_per_section)
-    result[1] = age_threshold_cost(record.mtime, slots - record.valid, slots, oldest, newest)
+    result[1] = age_threshold_cost(mtimes(volume)[victim], slots - section_valid(volume)[victim], slots, oldest, newest)

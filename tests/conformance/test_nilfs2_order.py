@@ -83,12 +83,12 @@ def simulate(min_reclaimable):
     row = np.zeros(1, np.int64)
     format_rows(state.volumes, row, np.zeros(1, np.uint64))
     set_source(state, 0, 0, 1)
-    segments, freed, until = state.segments[0], [], blocks
+    records, freed, until = state.sections[0], [], blocks
     for _ in range(6000):
-        erases, sealed = segments["erases"].copy(), segments["sealed_at"].copy()
-        dirty = np.isin(segments["state"], (SegmentState.DIRTY, SegmentState.FULL))
+        erases, sealed = records["erases"].copy(), state.sealed_at[0].copy()
+        dirty = np.isin(state.section_states[0], (SegmentState.DIRTY, SegmentState.FULL))
         advance_rows(state.volumes, row, np.array([until]), np.zeros(1, np.bool_))
-        taken = np.flatnonzero((segments["erases"] > erases) & dirty)
+        taken = np.flatnonzero((records["erases"] > erases) & dirty)
         freed.extend(np.sort(sealed[taken]))
         until += 25
     assert not state.volumes["exhausted"][0]

@@ -275,7 +275,7 @@ def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
     env = make("kml/LfsVictim-v0").unwrapped
     env.reset(seed=0)
     subsystem = env.proxy.subsystem
-    records = subsystem.state.segments[0]
+    states = subsystem.state.section_states[0]
     expected = {
         SegmentState.FREE: victim.FREE,
         SegmentState.CURRENT: victim.CURRENT,
@@ -283,12 +283,12 @@ def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
         SegmentState.FULL: victim.FULLY_VALID,
         SegmentState.CLEANING: victim.UNDER_CLEANING,
     }
-    # One record is set to each state in turn, as a faulty candidate list would present it.
+    # One section is set to each state in turn, as a faulty candidate list would present it.
     section = int(subsystem.candidates[0, 0])
     for state, code in expected.items():
-        records["state"][section] = state
+        states[section] = state
         assert subsystem.check_codes(np.zeros(1, np.int64))[0] == code
-    records["state"][section] = SegmentState.DIRTY
+    states[section] = SegmentState.DIRTY
     subsystem.state.volumes["settings"]["protection"] = 2**40
     assert subsystem.check_codes(np.zeros(1, np.int64))[0] == victim.PROTECTED
 

@@ -28,7 +28,7 @@ def index_row(state: LfsState, number: int, row: int = 0):
     assert np.array_equal(summary[: words.size].astype(bool), words != 0)
     assert not summary[words.size :].any()
     assert state.population[row][number] == bits.sum()
-    assert not bits[volume["sections"] :].any()
+    assert not bits[volume["section_count"] :].any()
     return np.flatnonzero(bits)
 
 
@@ -38,7 +38,7 @@ def check(state: LfsState, row: int = 0):
     slots, shift, span = volume["slots_per_section"], volume["block_shift"], volume["segments_per_section"]
     assert volume["exhausted"] == 0
     segments, owners = state.segments[row], state.owners[row]
-    heads = segments[::span]
+    section_valid, states = state.section_valid[row], state.section_states[row]
 
     locations = state.blocks[row]["location"]
     [written] = np.nonzero(locations >= 0)
@@ -50,24 +50,23 @@ def check(state: LfsState, row: int = 0):
 
     assert volume["valid_blocks"] == live.size
     assert np.array_equal(segments["valid"], np.bincount(live >> shift, minlength=segments.size))
-    assert np.array_equal(heads["section_valid"], segments["valid"].reshape(-1, span).sum(1))
+    assert np.array_equal(section_valid, segments["valid"].reshape(-1, span).sum(1))
 
-    states = heads["state"]
     open_logs = state.logs[row][state.logs[row]["section"] >= 0]
     assert np.array_equal(np.flatnonzero(states == SegmentState.CURRENT), np.sort(open_logs["section"]))
     in_part = volume["timeline"]["victim"]
     assert np.flatnonzero(states == SegmentState.CLEANING).tolist() == ([in_part] if in_part >= 0 else [])
-    assert (heads["section_valid"][states == SegmentState.FULL] == slots).all()
-    assert (heads["section_valid"][states == SegmentState.DIRTY] < slots).all()
+    assert (section_valid[states == SegmentState.FULL] == slots).all()
+    assert (section_valid[states == SegmentState.DIRTY] < slots).all()
     for empty in (SegmentState.FREE, SegmentState.PREFREE):
-        assert (heads["section_valid"][states == empty] == 0).all()
+        assert (section_valid[states == empty] == 0).all()
     assert volume["free_sections"] == (states == SegmentState.FREE).sum()
     assert 0 <= volume["minimum_free"] <= volume["free_sections"]
     closed = ~np.isin(states, (SegmentState.FREE, SegmentState.CURRENT))
     assert volume["written_slots"] == closed.sum() * slots + open_logs["offset"].sum()
 
     for valid in range(slots):
-        expected = np.flatnonzero((states == SegmentState.DIRTY) & (heads["section_valid"] == valid))
+        expected = np.flatnonzero((states == SegmentState.DIRTY) & (section_valid == valid))
         assert np.array_equal(index_row(state, valid, row), expected)
     for number, kept in enumerate((SegmentState.PREFREE, SegmentState.DIRTY, SegmentState.FREE)):
         assert np.array_equal(index_row(state, slots + number, row), np.flatnonzero(states == kept))

@@ -24,7 +24,7 @@ def volumes(request):
         "kml_envs:kml/LfsVictim-v0",
         num_envs=ROWS,
         vectorization_mode="vector_entry_point",
-        segments=128,
+        segments=120,  # not a multiple of the groups in which candidates are looked for
         segments_per_section=request.param,
         warm_volumes=2,
         utilisation=0.8,
@@ -40,22 +40,20 @@ def volumes(request):
 
 
 def sections_of(state, row, per_section):
-    """Heads, mean mtimes and dirty sections of one volume."""
-    segments = state.segments[row]
-    heads = segments[::per_section]
-    mtime = segments["mtime"].reshape(-1, per_section).sum(axis=1) // per_section
-    return heads, mtime, np.flatnonzero(heads["state"] == SegmentState.DIRTY)
+    """Mean mtimes and dirty sections of one volume."""
+    mtime = state.mtimes[row].reshape(-1, per_section).sum(axis=1) // per_section
+    return mtime, np.flatnonzero(state.section_states[row] == SegmentState.DIRTY)
 
 
 @pytest.mark.parametrize("row", range(ROWS))
 def test_candidates_are_the_emptiest_the_best_and_the_oldest(volumes, row):
     state, candidates, _, per_section = volumes
-    heads, mtime, dirty = sections_of(state, row, per_section)
-    slots, valid = state.volumes["slots_per_section"][row], heads["section_valid"][dirty].astype(np.float64)
+    mtime, dirty = sections_of(state, row, per_section)
+    slots, valid = state.volumes["slots_per_section"][row], state.section_valid[row, dirty].astype(np.float64)
     benefit = (slots - valid) * (state.volumes["clock"][row] - mtime[dirty]) / (slots + valid)
     fewest = dirty[np.argsort(valid, kind="stable")][:FEWEST_VALID]
     best = dirty[np.argsort(-benefit, kind="stable")][:BEST_BENEFIT]
-    oldest = dirty[np.argsort(heads["sealed_at"][dirty], kind="stable")][:OLDEST]
+    oldest = dirty[np.argsort(state.sealed_at[row, dirty], kind="stable")][:OLDEST]
     shown = candidates[row]
     suggestion = state.volumes["suggestion"][row]
     assert shown[0] == suggestion
@@ -69,24 +67,39 @@ def test_candidates_are_the_emptiest_the_best_and_the_oldest(volumes, row):
 @pytest.mark.parametrize("row", range(ROWS))
 def test_features_follow_their_definitions(volumes, row):
     state, candidates, observation, per_section = volumes
-    heads, mtime, _ = sections_of(state, row, per_section)
+    mtime, _ = sections_of(state, row, per_section)
     volume = state.volumes[row]
     shown = observation[row, len(CONTEXT_FEATURES) :].reshape(CANDIDATES, len(CANDIDATE_FEATURES))
     assert not shown[candidates[row] < 0].any()
     place = np.flatnonzero(candidates[row] >= 0)
     section = candidates[row, place]
-    head, blocks, slots = heads[section], volume["block_count"], volume["slots_per_section"]
-    share, age = head["section_valid"] / slots, (volume["clock"] - mtime[section]).astype(np.float64)
-    opened = (volume["user_writes"] - head["opened_at"]).astype(np.float64)
+    record, blocks, slots = state.sections[row, section], volume["block_count"], volume["slots_per_section"]
+    share, age = state.section_valid[row, section] / slots, (volume["clock"] - mtime[section]).astype(np.float64)
+    opened = (volume["user_writes"] - record["opened_at"]).astype(np.float64)
     expected = {
         "present": np.ones(len(place)),
         "valid_share": share,
         "age": np.log2(1 + 16 * age / blocks) / 8,
-        "quiet": np.log2(1 + (volume["user_writes"] - head["last_invalidation"]) / slots) / 8,
+        "quiet": np.log2(1 + (volume["user_writes"] - record["last_invalidation"]) / slots) / 8,
         "open_age": np.log2(1 + 16 * opened / blocks) / 8,
-        "relocated": head["relocated"],
+        "relocated": record["relocated"],
         "benefit": np.log2(1 + 16 * age * (1 - share) / (1 + share) / blocks) / 8,
         "invalidation_rate": np.log2(1 + (1 - share) * blocks / np.maximum(opened, 1)) / 6,
     }
     for column, name in enumerate(CANDIDATE_FEATURES):
         assert shown[place, column] == pytest.approx(np.minimum(expected[name], 1.0), abs=1e-5), name
+
+
+def test_what_is_described_while_executing_is_what_a_fresh_look_shows():
+    env = gymnasium.make("kml_envs:kml/LfsVictim-v0", segments=120, utilisation=0.8, warm_volumes=2).unwrapped
+    env.reset(seed=5)
+    subsystem, row = env.proxy.subsystem, np.ones(1, np.bool_)
+    for decision in (0, 3, 7, 1):
+        subsystem.execute(np.array([decision]), row, subsystem.progress() + 10**6, row)
+        described = [*subsystem.observe(), subsystem.candidates.copy()]
+        for shown, fresh in zip(described, [*subsystem.observe(), subsystem.candidates], strict=True):
+            assert np.array_equal(shown, fresh)
+    subsystem.wait(subsystem.progress() + 5, row)
+    waited = subsystem.observe()[0]
+    assert not np.array_equal(waited, described[0])
+    assert np.array_equal(waited, subsystem.observe()[0])

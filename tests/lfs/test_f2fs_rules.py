@@ -199,7 +199,7 @@ def test_no_block_is_lost_under_the_rules_of_f2fs():
     assert np.unique(live).size == live.size == volume["block_count"] + volume["node_count"]
     assert np.array_equal(state.owners[0][locations], np.arange(locations.size))
     assert state.segments["valid"].sum() == live.size == volume["valid_blocks"]
-    assert (state.segments["state"] == SegmentState.FREE).sum() == volume["free_sections"]
+    assert (state.section_states == SegmentState.FREE).sum() == volume["free_sections"]
     assert volume["f2fs"]["dirty_nodes"] == state.dirty_pages[0, volume["block_count"] :].sum()
     assert volume["f2fs"]["dirty_data"] == state.dirty_pages[0, : volume["block_count"]].sum()
 

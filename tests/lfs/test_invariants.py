@@ -73,8 +73,7 @@ def last_writes(state, count):
 
 
 def index_of_full(state):
-    span = state.volumes["segments_per_section"][0]
-    return np.flatnonzero(state.segments[0]["state"][::span] == SegmentState.FULL)
+    return np.flatnonzero(state.section_states[0] == SegmentState.FULL)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -108,7 +107,7 @@ def test_an_asking_caller_may_clean_any_dirty_section(config, workload, random):
         drawn = config.cleaning.policy in (CleaningPolicy.RANDOM, CleaningPolicy.D_CHOICES)
         assert suggestion in dirty or suggestion == -1 or (drawn and suggestion in index_of_full(state))
         victim = random.choice(list(dirty))
-        valid = state.segments[0]["section_valid"][victim * config.geometry.segments_per_section]
+        valid = state.section_valid[0, victim]
         moved = state.volumes["moved"][0]
         assert clean(state.volumes[0], int(victim))
         assert state.volumes["moved"][0] == moved + valid

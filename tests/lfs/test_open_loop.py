@@ -150,8 +150,8 @@ def test_the_agent_wakes_at_growing_quiet_times_and_after_its_operations():
     advance_open_loop_rows(state.volumes, ROW, state.volumes["user_writes"] + 1, NEVER)
     idle_since = int(state.volumes["completed_ns"][0])
     advance_open_loop_rows(state.volumes, ROW, state.volumes["user_writes"] + 1, ASK)
-    dirty = int(np.flatnonzero(state.segments[0]["state"] == 2)[0])
-    valid = int(state.segments[0]["section_valid"][dirty])
+    dirty = int(np.flatnonzero(state.section_states[0] == 2)[0])
+    valid = int(state.section_valid[0, dirty])
     for part in (5, 5, valid - 10):
         now = int(state.volumes["timeline"]["now_ns"][0])
         decide(state, dirty, part)
@@ -165,7 +165,7 @@ def test_a_write_waits_for_the_operation_in_its_way_and_not_longer():
     state = volume_in_time(workload=with_interval(uniform(), 10_500_000))
     advance_open_loop_rows(state.volumes, ROW, state.volumes["user_writes"] + 9, NEVER)
     advance_open_loop_rows(state.volumes, ROW, state.volumes["user_writes"] + 1, ASK)
-    dirty = int(np.flatnonzero(state.segments[0]["state"] == 2)[0])
+    dirty = int(np.flatnonzero(state.section_states[0] == 2)[0])
     decide(state, dirty, 8)  # 0.8 ms from 10.02 ms after the last arrival: 0.32 ms into the next one
     advance_open_loop_rows(state.volumes, ROW, state.volumes["user_writes"] + 1, NEVER)
     volume = state.volumes[0]

@@ -49,7 +49,7 @@ def test_temperature_follows_the_age_of_the_overwritten_block(age, log):
 def test_dac_promotes_writes_and_demotes_relocations():
     state = volume_with(Placement.DAC, classes=4)
     for log in range(4):
-        state.segments["log"][0, 9] = log
+        state.sections["log"][0, 9] = log
         assert user_log(state.volumes[0], BLOCK, 9 * 64 + 3) == min(log + 1, 3)
         assert relocation_log(state.volumes[0], BLOCK, log) == max(log - 1, 0)
     assert user_log(state.volumes[0], BLOCK, -1) == 0

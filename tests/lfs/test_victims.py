@@ -20,14 +20,13 @@ def volume_of(sections=SECTIONS, **cleaning):
     state = formatted(LfsConfig(Geometry(64, 64, utilisation=0.5), cleaning=CleaningConfig(**cleaning)))
     volume = state.volumes[0]
     for section, valid, age in sections:
-        segment = state.segments[0]
         remove_section(volume, 66, section)
         add_section(volume, valid, section)
         add_section(volume, 65, section)
-        segment["state"][section] = SegmentState.DIRTY
-        segment["valid"][section] = segment["section_valid"][section] = valid
-        segment["mtime"][section] = segment["sealed_at"][section] = NOW - age
-        segment["erases"][section] = 2
+        state.section_states[0, section] = SegmentState.DIRTY
+        state.segments["valid"][0, section] = state.section_valid[0, section] = valid
+        state.mtimes[0, section] = state.sealed_at[0, section] = NOW - age
+        state.sections["erases"][0, section] = 2
     state.volumes["clock"] = state.volumes["user_writes"] = state.volumes["newest_mtime"] = NOW
     return state
 
