@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
+from agents.allocator import keep_freed_memory
 from agents.baselines import Contender, names_of, suite_of
 from agents.callbacks import (
     Evaluate,
@@ -168,6 +169,7 @@ def train(options: TrainingOptions) -> TrainingResult:
         UserError: The options contradict each other, or name what does not exist.
     """
     torch.set_num_threads(options.num_threads)
+    keep_freed_memory()
     plan = make_plan(options)
     recording = None if options.offline is None else read_recording(Path(options.offline))
     env = _make_env(plan, options)

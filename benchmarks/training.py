@@ -2,7 +2,8 @@
 
     python benchmarks/training.py
 
-Prints a table. Both train with one torch thread; every figure is the best of several interleaved rounds.
+Prints a table. Both train as `train.py` does, with one torch thread; every figure is the best of several interleaved
+rounds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from agents.algorithms import find_algorithm, make_model
+from agents.allocator import keep_freed_memory
 from agents.hyperparameter_files import constructor_arguments, read_entry
 from agents.vector_env import make_native_vec_env
 
@@ -26,6 +28,7 @@ CARTPOLE = "PPO, CartPole-v1, 16 dummy environments, batch 256"
 def main() -> None:
     """Measure, and print the table."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     measurements: dict[str, Callable[[], float]] = {
         CARTPOLE: cartpole(),
         "MaskablePPO, LfsVictim, candidate policy, 256 native": victim(),
