@@ -21,7 +21,7 @@ from kml_envs.lfs import tune
 from kml_envs.lfs.config import CleaningPolicy
 from kml_envs.lfs.policies import select_victim, victim_cost
 from kml_envs.lfs.score import linear_score
-from kml_envs.lfs.state import SegmentState
+from kml_envs.lfs.volume import SegmentState
 
 RULES = {"greedy": CleaningPolicy.GREEDY, "cost-benefit": CleaningPolicy.COST_BENEFIT}
 _COLOURS = {"agent": "black", "greedy": "tab:blue", "cost-benefit": "tab:orange"}

@@ -21,9 +21,9 @@ from kml_envs.lfs.config import CleaningConfig, CleaningPolicy, Geometry, LfsCon
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import first_section
 from kml_envs.lfs.simulator import advance, clean
-from kml_envs.lfs.state import population, slots_per_section
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.victim import forecast_cleaning
+from kml_envs.lfs.volume import population, slots_per_section
 from kml_envs.lfs.warmup import WarmVolumes
 from kml_envs.proxy import Bounds, Choice, MLModelProxy, Mode, ProxyOptions, Snapshot
 from kml_envs.workloads.synthetic import Phase, PhaseKind, Workload, hot_cold, shifting

@@ -15,8 +15,8 @@ from kml_envs.lfs.kernels import f2fs_thread_cleans, oldest_sections
 from kml_envs.lfs.load_gate import gate_opens
 from kml_envs.lfs.nilfs2 import is_deferred, look, sleep_after, step_size
 from kml_envs.lfs.policies import select_victim
-from kml_envs.lfs.state import sealed_at, section_valid, slots_per_section
 from kml_envs.lfs.timeline import NONE
+from kml_envs.lfs.volume import sealed_at, section_valid, slots_per_section
 
 
 @compiled

@@ -9,7 +9,8 @@ from kml_envs.lfs.config import Placement
 from kml_envs.lfs.f2fs import note_block_moved
 from kml_envs.lfs.placement import note_collected, relocation_log
 from kml_envs.lfs.sections import close_run, leave_index, next_slot, note_checkpointed, release
-from kml_envs.lfs.state import (
+from kml_envs.lfs.timeline import NONE
+from kml_envs.lfs.volume import (
     SegmentState,
     block_shift,
     blocks,
@@ -22,7 +23,6 @@ from kml_envs.lfs.state import (
     slots_per_section,
     valid_map,
 )
-from kml_envs.lfs.timeline import NONE
 
 
 @compiled

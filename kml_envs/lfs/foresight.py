@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.lfs.state import blocks, deaths, owners, rates, section_valid
+from kml_envs.lfs.volume import blocks, deaths, owners, rates, section_valid
 
 NEVER = 1e18  # user writes
 

@@ -31,7 +31,7 @@ from kml_envs.lfs.placement import user_log
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import first_section, remove_section
 from kml_envs.lfs.sections import open_section
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     SegmentState,
     blocks,
     free_row,

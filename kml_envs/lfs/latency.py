@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.lfs.state import LATENCY_BUCKETS
+from kml_envs.lfs.volume import LATENCY_BUCKETS
 
 
 def bucket_edges() -> NDArray[np.float64]:

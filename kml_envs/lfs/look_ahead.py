@@ -12,7 +12,7 @@ import numpy as np
 
 from kml_envs.compiling import CACHE_LINE_BYTES, Record, compiled, prefetch_record, prefetch_to_write
 from kml_envs.lfs.section_index import fewest_valid, first_section_around
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     LOOK_AHEAD,
     block_shift,
     blocks,

@@ -11,7 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, bits_of_float, compiled, highest_bit
 from kml_envs.lfs.score import log2, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     AGE_BUCKETS,
     HISTORY,
     SegmentState,

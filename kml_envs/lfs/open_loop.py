@@ -15,8 +15,8 @@ from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.background import builtin_wake, builtin_wakes, next_victim
 from kml_envs.lfs.cleaning import clean_partly, finish_if_empty, is_critical
 from kml_envs.lfs.config import CleaningPolicy
-from kml_envs.lfs.state import dirty_row, population, slots_per_section
 from kml_envs.lfs.timeline import NONE, next_wake, note_arrival, note_completion
+from kml_envs.lfs.volume import dirty_row, population, slots_per_section
 from kml_envs.lfs.writing import write_block
 from kml_envs.workloads.source import next_block
 

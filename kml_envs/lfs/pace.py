@@ -21,9 +21,9 @@ from kml_envs.lfs.observation import (
 from kml_envs.lfs.open_loop import advance_open_loop, carry_out
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.score import log2
-from kml_envs.lfs.state import LATENCY_BUCKETS, logs, section_valid, slots_per_section
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.victim import ACCEPTED, check_victim
+from kml_envs.lfs.volume import LATENCY_BUCKETS, logs, section_valid, slots_per_section
 from kml_envs.lfs.warmup import WarmVolumes
 
 TIME_FEATURES = (

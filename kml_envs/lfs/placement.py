@@ -11,7 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import Placement
 from kml_envs.lfs.foresight import class_by_rate, class_by_remaining_life
-from kml_envs.lfs.state import blocks, intervals, sections
+from kml_envs.lfs.volume import blocks, intervals, sections
 
 LIFETIME_SAMPLES = 16
 

@@ -14,7 +14,7 @@ from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
 from kml_envs.lfs.ordering import stable_order
 from kml_envs.lfs.score import best_score, dirty_word, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     SegmentState,
     dirty_row,
     mtimes,

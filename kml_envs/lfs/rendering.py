@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kml_envs.drawing import BACKGROUND, TEXT_HEIGHT, draw_text, shaded
 from kml_envs.lfs.latency import bucket_edges
-from kml_envs.lfs.state import SegmentState
+from kml_envs.lfs.volume import SegmentState
 
 if TYPE_CHECKING:  # which draws itself with this module
     from kml_envs.lfs.subsystem import LfsVolumes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, bits_of_float, compiled, float_of_bits, lowest_bit
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     dirty_row,
     index_rows,
     index_words,

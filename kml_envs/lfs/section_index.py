@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled, highest_bit, lowest_bit
-from kml_envs.lfs.state import dirty_row, group_count, index_rows, index_summary, index_words, population
+from kml_envs.lfs.volume import dirty_row, group_count, index_rows, index_summary, index_words, population
 
 
 @compiled

@@ -11,7 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.config import MtimeRule
 from kml_envs.lfs.section_index import add_section, first_section, remove_section
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     SegmentState,
     block_shift,
     blocks,

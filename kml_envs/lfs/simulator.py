@@ -17,7 +17,7 @@ from kml_envs.lfs.kernels import f2fs_needs_cleaning, kernel_step, open_f2fs_log
 from kml_envs.lfs.look_ahead import begin_look_ahead, look_ahead
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import add_section
-from kml_envs.lfs.state import blocks, deaths, dirty_row, free_row, intervals, logs, owners, population
+from kml_envs.lfs.volume import blocks, deaths, dirty_row, free_row, intervals, logs, owners, population
 from kml_envs.lfs.writing import write_block, write_checkpoint
 from kml_envs.workloads.source import next_block, writes_until_overwrite
 

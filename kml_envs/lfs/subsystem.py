@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.errors import unknown_name
-from kml_envs.lfs.state import HISTORY, LfsState, allocate
+from kml_envs.lfs.state import LfsState, allocate
+from kml_envs.lfs.volume import HISTORY
 from kml_envs.lfs.warmup import WarmVolumes
 
 BoolArray = NDArray[np.bool_]

@@ -21,8 +21,8 @@ from kml_envs.lfs.observation import (
     observe_context,
 )
 from kml_envs.lfs.simulator import advance, write_without_cleaning
-from kml_envs.lfs.state import SegmentState, sealed_at, section_states, section_valid, slots_per_section
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
+from kml_envs.lfs.volume import SegmentState, sealed_at, section_states, section_valid, slots_per_section
 from kml_envs.lfs.warmup import WarmVolumes
 
 CONTEXT = len(CONTEXT_FEATURES)

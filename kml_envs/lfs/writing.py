@@ -10,7 +10,7 @@ from kml_envs.lfs.f2fs import dirty_pages
 from kml_envs.lfs.placement import block_age, user_log
 from kml_envs.lfs.section_index import first_section, remove_section
 from kml_envs.lfs.sections import append, invalidate, make_free
-from kml_envs.lfs.state import (
+from kml_envs.lfs.volume import (
     AGE_BUCKETS,
     LATENCY_BUCKETS,
     blocks,

@@ -16,7 +16,8 @@ from kml_envs.lfs.config import (
     Trigger,
 )
 from kml_envs.lfs.simulator import advance_rows, format_rows
-from kml_envs.lfs.state import SegmentState, allocate, set_source
+from kml_envs.lfs.state import allocate, set_source
+from kml_envs.lfs.volume import SegmentState
 from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import hot_cold, with_interval
 

@@ -270,7 +270,7 @@ def test_bad_candidates_are_rejected_and_the_builtin_acts():
 
 def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
     from kml_envs.lfs import victim
-    from kml_envs.lfs.state import SegmentState
+    from kml_envs.lfs.volume import SegmentState
 
     env = make("kml/LfsVictim-v0").unwrapped
     env.reset(seed=0)

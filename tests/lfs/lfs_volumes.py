@@ -3,7 +3,8 @@
 import numpy as np
 
 from kml_envs.lfs.simulator import format_rows
-from kml_envs.lfs.state import LfsState, SegmentState, allocate, set_source
+from kml_envs.lfs.state import LfsState, allocate, set_source
+from kml_envs.lfs.volume import SegmentState
 from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import uniform
 

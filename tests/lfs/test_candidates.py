@@ -12,7 +12,7 @@ from kml_envs.lfs.observation import (
     FEWEST_VALID,
     OLDEST,
 )
-from kml_envs.lfs.state import SegmentState
+from kml_envs.lfs.volume import SegmentState
 
 ROWS = 6
 

@@ -29,7 +29,8 @@ from kml_envs.lfs.f2fs import (
     shorter_sleep,
 )
 from kml_envs.lfs.simulator import advance_rows, format_rows
-from kml_envs.lfs.state import SegmentState, allocate, set_source
+from kml_envs.lfs.state import allocate, set_source
+from kml_envs.lfs.volume import SegmentState
 from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import uniform, with_interval
 

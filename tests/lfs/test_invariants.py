@@ -19,7 +19,8 @@ from kml_envs.lfs.config import (
     Trigger,
 )
 from kml_envs.lfs.simulator import advance_rows, fill_rows
-from kml_envs.lfs.state import ARRAYS, SegmentState, allocate, copy_row
+from kml_envs.lfs.state import ARRAYS, allocate, copy_row
+from kml_envs.lfs.volume import SegmentState
 from kml_envs.lfs.writing import write_checkpoint
 from kml_envs.workloads.source import materialize
 from kml_envs.workloads.synthetic import hot_cold, sequential, uniform, with_interval, zipf

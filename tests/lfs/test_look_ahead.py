@@ -6,7 +6,8 @@ from lfs_volumes import ROW, formatted
 
 from kml_envs.lfs.config import Geometry, LfsConfig
 from kml_envs.lfs.simulator import advance_rows, fill_rows, format_rows
-from kml_envs.lfs.state import CACHED_BLOCKS, allocate
+from kml_envs.lfs.state import allocate
+from kml_envs.lfs.volume import CACHED_BLOCKS
 from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import hot_cold, sequential, uniform, zipf
 

@@ -9,7 +9,7 @@ from lfs_volumes import formatted
 from kml_envs.lfs.config import CleaningConfig, CleaningPolicy, Geometry, LfsConfig
 from kml_envs.lfs.policies import select_victim, victim_cost
 from kml_envs.lfs.section_index import add_section, remove_section
-from kml_envs.lfs.state import SegmentState
+from kml_envs.lfs.volume import SegmentState
 
 NOW = 1000
 # section, valid blocks of 64, age
