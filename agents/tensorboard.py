@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, HParam, Image, TensorBoardOutputFormat
 
-from agents.damon_environments import DAMON_ENVIRONMENTS
+from agents.tensorboard_layout import Charts
 from agents.vector_env import NativeVecEnv
 from kml_envs.damon.programs import MonitoredPrograms
 from kml_envs.damon.rendering import draw_program
@@ -24,43 +24,23 @@ from kml_envs.lfs.subsystem import LfsVolumes
 from kml_envs.proxy.modes import Mode
 
 _NOT_IN_TEXT = ("stdout", "log", "json", "csv")
-_IDENTITY = {"r", "l", "t", "workload"}  # of an episode: no quantities of the subsystem
+_NOT_MEASURED = {"r", "l", "t", "workload", "mode", "verdict", "acted_by_agent"}  # of an episode's last step
 _TRUST = ("share", "evidence_not_worse", "evidence_better", "evidence_needed", "budget_left", "degradations")
 RECORDS = 200  # times that an off-policy training, which has no long rollouts, records its tags
 FIGURES = 8  # times that figures are drawn
-
-LAYOUT: dict[str, dict[str, list[Any]]] = {
-    "Proxy": {
-        "agent's share": ["Multiline", ["proxy/mode$", "proxy/agent_share"]],
-        "verdicts": ["Multiline", ["proxy/verdict/.*"]],
-        "evidence of mode auto": ["Multiline", ["proxy/evidence_.*"]],
-        "trust in evaluations": ["Multiline", ["eval/auto/mode", "eval/auto/trusted_fraction"]],
-        "evidence in evaluations": ["Multiline", ["eval/auto/evidence_.*"]],
-        "efficiency by side": ["Multiline", ["proxy/efficiency/agent", "proxy/efficiency/builtin"]],
-    },
-    "Log-structured file system": {
-        "write amplification": ["Multiline", ["lfs/write_amplification", "eval/write_amplification"]],
-        "free sections": ["Multiline", ["lfs/free_sections", "lfs/minimum_free_sections"]],
-        "stalls": ["Multiline", ["lfs/stalls", "lfs/stall_ms"]],
-    },
-    "DAMON": {
-        "monitor": ["Multiline", ["damon/monitor_cpu_share", "damon/regions"]],
-        **{
-            f"score of {env_id}": ["Multiline", ["damon/score", *(f"damon/{name}" for name in known.metrics)]]
-            for env_id, known in DAMON_ENVIRONMENTS.items()
-        },
-    },
-    "Agent": {
-        "return": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
-        "score by workload": ["Multiline", ["eval/score.*"]],
-    },
-}
 
 
 class RecordSystem(BaseCallback):
     """Records the proxy and the subsystem during a training."""
 
-    def __init__(self, env: NativeVecEnv, env_id: str, total: int, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        env: NativeVecEnv,
+        env_id: str,
+        total: int,
+        hyperparameters: Mapping[str, Any],
+        layout: Mapping[str, Charts],
+    ) -> None:
         """Watch an environment.
 
         Args:
@@ -68,11 +48,13 @@ class RecordSystem(BaseCallback):
             env_id: Its id; the subsystem's tags are named after it.
             total: Steps of the training.
             hyperparameters: For the HPARAMS tab.
+            layout: For the CUSTOM SCALARS tab.
         """
         super().__init__()
         self.env = env
         self.prefix = subsystem_prefix(env_id)
         self.hyperparameters = dict(hyperparameters)
+        self.layout = dict(layout)
         self._record_every = max(1, total // RECORDS)
         self._draw_every = max(1, total // FIGURES)
         self._next_record = self._next_figures = 0
@@ -83,7 +65,7 @@ class RecordSystem(BaseCallback):
         self.logger.record("hparams", HParam(flat(self.hyperparameters), metrics), exclude=_NOT_IN_TEXT)
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
-                output.writer.add_custom_scalars(LAYOUT)
+                output.writer.add_custom_scalars(self.layout)
 
     def _on_step(self) -> bool:
         return True
@@ -115,7 +97,8 @@ class RecordSystem(BaseCallback):
             self.logger.record(f"proxy/mode_fraction/{one.name.lower()}", float((table["mode"] == one).mean()))
         self.logger.record("proxy/agent_share", share)
         for name, values in table.items():
-            if name.startswith("verdict/"):
+            # Most verdicts are other subsystems'; one that is seen later has a curve from then on.
+            if name == "verdict/accepted" or (name.startswith("verdict/") and values.any()):
                 self.logger.record(f"proxy/{name}", int(values.sum()))
         for name in _TRUST:
             if name in table:
@@ -126,7 +109,7 @@ class RecordSystem(BaseCallback):
 
     def _record_subsystem(self) -> None:
         episodes = list(self.model.ep_info_buffer or ())
-        for name in sorted(set(episodes[0]) - _IDENTITY) if episodes else ():
+        for name in sorted(set(episodes[0]) - _NOT_MEASURED) if episodes else ():
             self.logger.record(f"{self.prefix}/{name}", float(np.mean([episode[name] for episode in episodes])))
 
     def _draw(self) -> None:

@@ -35,6 +35,7 @@ from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
 from agents.teaching import learn_from_teachers
 from agents.tensorboard import RecordSystem
+from agents.tensorboard_layout import layout_of
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
 from kml_envs.proxy.modes import AUTO
@@ -188,6 +189,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
     folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
     board = _set_logger(model, folder, plan, options)
+    layout = layout_of(plan.env, auto=plan.online, deployed=deployment_units > 0)
     say: Callable[..., None] = print if options.verbose else _silent
     say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
     say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
@@ -203,7 +205,7 @@ def train(options: TrainingOptions) -> TrainingResult:
             say(f"began without imitation: no {plan.algo} policy can express the built-in algorithm of {plan.env}")
     with stoppable() as request:
         callbacks: list[BaseCallback] = [
-            RecordSystem(env, plan.env, plan.further_steps, plan.entry),
+            RecordSystem(env, plan.env, plan.further_steps, plan.entry, layout),
             evaluate,
             LogEpisodes(folder, plan.env),
             SaveCheckpoints(folder, save_freq),

@@ -16,6 +16,7 @@ from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entr
 from agents.run_folder import find_saved_run, saved_steps
 from agents.saving import reward_statistics_path
 from agents.tensorboard import flat, subsystem_prefix
+from agents.tensorboard_layout import layout_of
 from agents.training import TrainingOptions, make_plan, train
 from agents.vector_env import make_native_vec_env
 from kml_envs.command_line import parse_pairs
@@ -201,16 +202,29 @@ def test_tensorboard_holds_proxy_subsystem_agent_and_figures(small, tmp_path):
     events = EventAccumulator(str(folder)).Reload()
     scalars = set(events.Tags()["scalars"])
     proxy = {"proxy/mode", "proxy/agent_share", "proxy/efficiency/agent", "proxy/efficiency/builtin"}
-    verdicts = {"proxy/verdict/accepted", "proxy/verdict/no_such_candidate"}
+    assert {name for name in scalars if "verdict" in name} == {"proxy/verdict/accepted"}  # no other one was given
     subsystem = {f"lfs/{name}" for name in ("write_amplification", "free_sections", "moved_blocks", "stall_ms")}
     agent = {"rollout/ep_rew_mean", "train/value_loss", "time/fps"}
     evaluated = {"eval/mean_reward", "eval/score", "eval/score/zipf-0.8", "eval/write_amplification"}
-    assert proxy | verdicts | subsystem | agent | evaluated <= scalars
+    assert proxy | subsystem | agent | evaluated <= scalars
+    assert not {"lfs/mode", "lfs/acted_by_agent"} & scalars
     assert {"figures/segment_map", "figures/mode_timeline"} <= set(events.Tags()["images"])
     plugins = events.summary_metadata
     assert any(data.plugin_data.plugin_name == "hparams" for data in plugins.values())
     assert any(data.plugin_data.plugin_name == "custom_scalars" for data in plugins.values())
     assert events.Scalars("lfs/write_amplification")[-1].value >= 1.0
+    charts = [chart for charts in layout_of(TUNE, auto=False, deployed=False).values() for chart in charts.values()]
+    for kind, patterns in charts:
+        assert kind == "Multiline" and any(re.match(pattern, tag) for pattern in patterns for tag in scalars), patterns
+
+
+@pytest.mark.parametrize("env_id", ["kml/LfsPacing-v0", "kml/DamonTier-v0", "readahead:tutorial/Readahead-v0"])
+def test_layouts_show_the_own_subsystem_only(env_id):
+    layout = layout_of(env_id, auto=True, deployed=True)
+    assert {"Proxy", "Agent"} <= layout.keys()
+    assert ("Log-structured file system" in layout) == env_id.startswith("kml/Lfs")
+    assert ("DAMON" in layout) == env_id.startswith("kml/Damon")
+    assert "evidence of mode auto" in layout["Proxy"] and "trust in evaluations" in layout["Proxy"]
 
 
 def test_evaluations_say_whether_the_proxy_would_trust_the_agent(small, tmp_path):
