@@ -61,7 +61,9 @@ class RecordSystem(BaseCallback):
         self._timeline: list[tuple[int, float, float]] = []  # steps, mean mode, agent's share of the operations
 
     def _on_training_start(self) -> None:
-        metrics = {"rollout/ep_rew_mean": 0.0, "eval/score": 0.0, "eval/write_amplification": 0.0}
+        metrics = {"rollout/ep_rew_mean": 0.0, "eval/score": 0.0}
+        if self.prefix == "lfs":
+            metrics["eval/write_amplification"] = 0.0
         self.logger.record("hparams", HParam(flat(self.hyperparameters), metrics), exclude=_NOT_IN_TEXT)
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
