@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from agents.baselines import PACING
 from agents.damon_environments import DAMON_ENVIRONMENTS
 
 Charts: TypeAlias = dict[str, list[Any]]
@@ -29,7 +30,6 @@ _AGENT: Charts = {
     "return": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
     "score by workload": ["Multiline", ["eval/score.*"]],
 }
-PACING = "kml/LfsPacing-v0"
 
 
 def layout_of(env_id: str, *, auto: bool, deployed: bool) -> dict[str, Charts]:
