@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kml_envs.errors import UserError
 from kml_envs.proxy.automatic import AutoMode
+from kml_envs.proxy.course import Course
 from kml_envs.proxy.efficiency import Efficiency, make_efficiency
 from kml_envs.proxy.lifecycle import DataSetState, LifeCycle
 from kml_envs.proxy.modes import AUTO, FixedMode, ModeController, parse_mode
@@ -20,7 +21,7 @@ from kml_envs.proxy.options import ProxyOptions
 from kml_envs.proxy.protocols import BatchedSubsystem, SubsystemError, Waiting
 from kml_envs.proxy.specs import Array, BoolArray, Feedback, FloatArray, IntArray, Snapshot, SystemState
 from kml_envs.proxy.statistics import Statistics
-from kml_envs.proxy.units import UnitSchedule
+from kml_envs.proxy.units import UnitOutcome
 from kml_envs.proxy.verdict import ACCEPTED, Judgement, Verdict, is_stale, judge, reject
 
 # Looking a member up in an enumeration costs as much as a small array operation: once here, not at every decision.
@@ -44,8 +45,7 @@ class MLModelProxy:
         efficiency: Estimates what the agent saves.
         generation: (N,) int64, generation of the data set that each instance published last.
         data_set_state: (N,) int8 `DataSetState`.
-        asked: (N,) bool, where a decision waits for the agent.
-        finished: (N,) bool, where the episode is over.
+        course: Where the instances stand in their episodes and units.
         statistics: Counters of verdicts, operations and savings.
     """
 
@@ -59,23 +59,13 @@ class MLModelProxy:
         self.efficiency: Efficiency
         self.generation: IntArray = np.zeros(count, dtype=np.int64)
         self.data_set_state: npt.NDArray[np.int8] = np.full(count, DataSetState.ALLOCATED, dtype=np.int8)
-        self.asked: BoolArray = np.zeros(count, dtype=np.bool_)
-        self.finished: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.course = Course(subsystem, self.life_cycle, self._share, self._units_ended)
         self.statistics = Statistics(count)
         self._waits = subsystem if isinstance(subsystem, Waiting) else None
         self._rows: IntArray = np.arange(count)
-        self._begun: BoolArray = np.zeros(count, dtype=np.bool_)
-        self._episode_start: IntArray = np.zeros(count, dtype=np.int64)
-        self._episode_end: IntArray = np.zeros(count, dtype=np.int64)
-        self._agent_rows: BoolArray = np.zeros(count, dtype=np.bool_)  # controlled by the agent, where no units are
-        self._agent_everywhere = False
-        self._agent_had_unit: BoolArray = np.zeros(count, dtype=np.bool_)
-        self._seeds: npt.NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
-        self._schedule: UnitSchedule | None = None
         self._snapshot: Snapshot | None = None
         self._corrupted: BoolArray | None = None
         self._published = False  # whether no row's data set is obsolete
-        self._all_asked = False
         self._saved: FloatArray = np.zeros(count)  # since the last feedback
 
     # Life cycle
@@ -107,17 +97,17 @@ class MLModelProxy:
         """
         self.life_cycle.apply("re_init")
         if options.efficiency != self.options.efficiency:
-            if self._begun.any():
+            if self.course.begun.any():
                 raise UserError(
                     f"the efficiency cannot change from '{self.options.efficiency}' to '{options.efficiency}' "
                     "while episodes run: make a new proxy"
                 )
             self.efficiency = make_efficiency(options.efficiency, self.subsystem)
         self._adopt(options, controller)
-        begun = self._begun & self.life_cycle.running() & ~self.finished
+        begun = self.course.begun & self.life_cycle.running() & ~self.finished
         if begun.any():
-            self._begin_units(begun)
-            self._run_on(begun)
+            self.course.begin_units(begun)
+            self.estimate_efficiency()
             self.data_set_state[begun] = DataSetState.OBSOLETE
             self._published = False
 
@@ -128,8 +118,7 @@ class MLModelProxy:
     def stop(self, rows: BoolArray | None = None) -> None:
         """Make the instances stand still: their agents are not asked, and their time does not pass."""
         self.life_cycle.apply("stop", rows)
-        self.asked &= self.life_cycle.running()
-        self._all_asked = bool(self.asked.all())
+        self.course.stop()
 
     def shut_down(self) -> None:
         """End the proxy's life."""
@@ -149,19 +138,15 @@ class MLModelProxy:
         self.life_cycle.apply("reset", rows)
         if forget:
             self.statistics.forget(rows)
-        elif (ended := rows & self._begun).any():
+        elif (ended := rows & self.course.begun).any():
             self.statistics.past_operations[ended] += self._operations()[ended]
         self.subsystem.reset(rows, seeds)
         progress, cost = self.subsystem.progress(), self.subsystem.cost()
         self.efficiency.reset(rows, seeds, progress, cost, forget)
         self.controller.reset(rows, forget)
-        self._begun |= rows
-        self._seeds[rows] = seeds[rows]
-        self._episode_start[rows] = progress[rows]
-        self._episode_end[rows] = progress[rows] + self.options.episode_progress
         self._saved[rows] = 0.0
-        self._begin_units(rows)
-        self._run_on(rows)
+        self.course.begin(rows, seeds)
+        self.estimate_efficiency()
         self.data_set_state[rows] = DataSetState.OBSOLETE
         self._published = False
 
@@ -283,15 +268,15 @@ class MLModelProxy:
         known = self.subsystem.check(decision)
         if np.count_nonzero(known):
             verdict, accepted = np.where(verdict == ACCEPTED, known, verdict).astype(np.int8), False
-        if not self._all_asked:
+        if not self.course.all_asked:
             verdict, accepted = np.where(self.asked, verdict, np.int8(Verdict.NOT_ASKED)), False
         return Judgement(decision, verdict, accepted)
 
     def estimate_system_state(self, judgement: Judgement) -> Judgement:
         """Decide by the mode where the agent may act; its controller may refuse what passed the checks."""
         permitted = self.controller.permit(judgement)
-        if self._schedule is not None and (suspended := self.controller.suspended()) is not None:
-            self._schedule.cut(suspended)
+        if (suspended := self.controller.suspended()) is not None:
+            self.course.cut(suspended)
         if permitted is None or permitted.all():
             return judgement
         decision, verdict, _ = judgement
@@ -318,26 +303,16 @@ class MLModelProxy:
 
     def execute_operation(self, decision: Array) -> None:
         """Carry the decisions out and run every row on to its next question to the agent, or its episode's end."""
-        if self._schedule is not None or not self.life_cycle.all_running:
-            self._run_on(self.asked.copy(), decision)
-            return
-        subsystem = self.subsystem
-        subsystem.execute(decision, self._agent_rows, self._episode_end, self.asked)
-        self.finished = np.asarray(subsystem.progress() >= self._episode_end)
-        settled = self.finished | subsystem.pending()
-        self.asked = settled ^ self.finished
-        self._all_asked = not np.count_nonzero(self.finished)
-        if np.count_nonzero(settled) < len(settled):
-            raise SubsystemError(_stranded(~settled, subsystem.progress(), self._episode_end))
+        self.course.execute(decision)
 
     def estimate_efficiency(self) -> None:
         """Estimate the cost saved since the last estimate, and note it for the side that controls the row."""
         saved = self.efficiency.saved(self.subsystem.progress(), self.subsystem.cost())
         self._saved += saved
-        if self._agent_everywhere:
+        if self.course.agent_everywhere:
             self.statistics.saved_by_agent += saved
         else:
-            self.statistics.saved(saved, self._control()[0])
+            self.statistics.saved(saved, self.course.agent_controls())
 
     def error_backpropagation(self, judgement: Judgement, decision: Array, builtin_decision: Array | None) -> Feedback:
         """The feedback for the agent: its reward is the estimated efficiency and nothing else."""
@@ -355,18 +330,28 @@ class MLModelProxy:
     # What others may want to know
 
     @property
+    def asked(self) -> BoolArray:
+        """(N,) bool: where a decision waits for the agent."""
+        return self.course.asked
+
+    @property
+    def finished(self) -> BoolArray:
+        """(N,) bool: where the episode is over."""
+        return self.course.finished
+
+    @property
     def unasked(self) -> BoolArray:
         """(N,) bool: episodes that ended without any unit of the agent's, although the mode gives it a share."""
-        return self.finished & ~self._agent_had_unit & np.asarray(self.controller.share() > 0.0)
+        return self.finished & ~self.course.agent_had_unit & np.asarray(self.controller.share() > 0.0)
 
     @property
     def episode_progress(self) -> IntArray:
         """(N,) int64: progress made in the running episodes; meaningless before the first `reset`."""
-        return self.subsystem.progress() - self._episode_start
+        return self.course.made()
 
     def table(self) -> dict[str, Array]:
         """Mode and counters of every instance: (N,) arrays by name, for TensorBoard and tables."""
-        operations = np.where(self._begun, self._operations(), 0)
+        operations = np.where(self.course.begun, self._operations(), 0)
         mode = self.controller.mode().copy()
         return {"mode": mode, **self.controller.report(), **self.statistics.table(operations)}
 
@@ -400,12 +385,7 @@ class MLModelProxy:
                 f"efficiency '{options.efficiency}' needs whole units: the window ({options.window}) must not exceed "
                 f"the episode ({options.episode_progress})"
             )
-        if controller.in_units and options.window is not None:
-            self._schedule = UnitSchedule(self.subsystem.instances, options.window, options.domains)
-        else:
-            self._schedule = None
-            self._agent_rows = np.asarray(controller.share() > 0.0)
-        self._agent_everywhere = self._schedule is None and bool(self._agent_rows.all())
+        self.course.adopt(options, controller)
         self.options, self.controller = options, controller
 
     def _pass_time(self, latency: IntArray | None) -> BoolArray | None:
@@ -422,7 +402,7 @@ class MLModelProxy:
         deadline = NEVER if options.deadline is None else options.deadline
         late = np.asarray((latency > deadline) | (latency >= NEVER))
         if waits is not None:
-            progress, (_, until) = self.subsystem.progress(), self._control()
+            progress, until = self.subsystem.progress(), self.course.control_ends()
             waited = np.minimum(latency, deadline)
             waited[waited >= NEVER] = 0  # nobody waits for ever
             waits.wait(progress + np.minimum(waited, until - progress), self.asked)
@@ -434,82 +414,17 @@ class MLModelProxy:
         verdict = reject(verdict, self.asked & np.asarray(self.subsystem.critical()), Verdict.EMERGENCY)
         return Judgement(judgement.decision, verdict, not np.count_nonzero(verdict))
 
-    def _begin_units(self, rows: BoolArray) -> None:
-        """Draw the first units of the rows."""
-        if self._schedule is None:
-            self._agent_had_unit[rows] = self._agent_rows[rows]
-            return
-        self._schedule.begin(rows, self._seeds, self.subsystem.progress(), self._share())
-        self._agent_had_unit[rows] = self._schedule.agent[rows]
-
     def _share(self) -> FloatArray:
         """The agent's share of the units drawn now: none where the built-in algorithm's cost is unknown."""
         share = self.controller.share()
         wanted = self.efficiency.wants_builtin_unit()
         return share if wanted is None else np.where(wanted, 0.0, share)
 
-    def _run_on(self, rows: BoolArray, decision: Array | None = None) -> None:
-        """Run the rows to the next moment at which the agent is asked, or to the end of their episodes.
-
-        Units of the built-in algorithm, emergencies and decisions that wait although the agent is not asked all pass
-        here, without the agent losing a step.
-
-        Args:
-            rows: (N,) bool, the rows to run.
-            decision: What to carry out in all of them; None: whatever waits is the built-in algorithm's to decide.
-        """
-        if not self.life_cycle.all_running:
-            rows = rows & self.life_cycle.running()
-        while True:
-            if decision is None:
-                rows = self._settle(rows if self.options.domains == 1 else rows | self._waiting())
-                if not np.count_nonzero(rows):
-                    break
-                decision = self.subsystem.builtin_decision()
-            agent, until = self._control()
-            self.subsystem.execute(decision, agent, until, rows)
-            progress = self.subsystem.progress()
-            stranded = rows & (progress < until) & ~self.subsystem.pending()
-            if np.count_nonzero(stranded):
-                raise SubsystemError(_stranded(stranded, progress, until))
-            self.estimate_efficiency()
-            self._end_units()
-            decision = None
-        self._all_asked = bool(self.asked.all())
-
-    def _waiting(self) -> BoolArray:
-        """(N,) bool: domains that may have waited for others of their group."""
-        return self.life_cycle.running() & self._begun & ~self.finished
-
-    def _settle(self, rows: BoolArray) -> BoolArray:
-        """Note which of the rows (N,) are asked or finished now; returns those that are neither."""
-        agent, progress = self._control()[0], self.subsystem.progress()
-        finished = np.asarray(progress >= self._episode_end)
-        asked = agent & self.subsystem.pending() & ~(self.subsystem.critical() | finished)
-        self.finished = np.where(rows, finished, self.finished)
-        self.asked = np.where(rows, asked, self.asked)
-        rows = rows & ~(finished | asked)
-        if self._schedule is None or self.options.domains == 1:
-            return rows
-        return rows & ~self._schedule.waiting(progress)
-
-    def _control(self) -> tuple[BoolArray, IntArray]:
-        """Which rows the agent controls now, and until which progress that holds."""
-        if self._schedule is None:
-            return self._agent_rows, self._episode_end
-        return self._schedule.agent, np.minimum(self._schedule.boundary, self._episode_end)
-
-    def _end_units(self) -> None:
-        """Pass the boundaries of units that have been reached, and let everybody learn from units that are over."""
-        if self._schedule is None:
-            return
-        progress = self.subsystem.progress()
-        outcome = self._schedule.close(progress, self.subsystem.cost())
-        if outcome is not None:
-            self.efficiency.unit_ended(outcome)
-            self.controller.unit_ended(outcome)
-            self._schedule.open(outcome.rows, progress, self._share())
-            self._agent_had_unit |= self._schedule.agent & (progress < self._episode_end)
+    def _units_ended(self, outcome: UnitOutcome) -> None:
+        """Let everybody learn from units that are over."""
+        self.estimate_efficiency()
+        self.efficiency.unit_ended(outcome)
+        self.controller.unit_ended(outcome)
 
     def _operations(self) -> Array:
         """(N,) operations of the running episodes."""
@@ -523,12 +438,3 @@ class MLModelProxy:
         if self._snapshot is None:
             raise SubsystemError("no data set has been taken from the subsystem yet: call get_dataset() first")
         return self._snapshot
-
-
-def _stranded(rows: BoolArray, progress: IntArray, until: IntArray) -> str:
-    """What to say of rows that stopped for no reason."""
-    row = int(np.flatnonzero(rows)[0])
-    return (
-        f"execute() left instance {row} at progress {progress[row]} of {until[row]} with no decision pending: "
-        "it must run on to a decision or to `until`"
-    )

@@ -40,8 +40,9 @@ class Statistics:
 
     def saved(self, saved: FloatArray, agent: BoolArray) -> None:
         """Add savings (N,) to the side that controls each row: the agent where `agent` (N,) is true."""
-        self.saved_by_agent += np.where(agent, saved, 0.0)
-        self.saved_by_builtin += np.where(agent, 0.0, saved)
+        by_agent = np.where(agent, saved, 0.0)
+        self.saved_by_agent += by_agent
+        self.saved_by_builtin += saved - by_agent
 
     def forget(self, rows: BoolArray) -> None:
         """Set the counters of the rows back to zero."""

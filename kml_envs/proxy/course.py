@@ -1,0 +1,189 @@
+"""The course of the instances: their episodes, the units these are cut into, and the way to the next question.
+
+The agent is asked where a decision waits in a unit that it controls. Everything between two questions passes in here:
+units of the built-in algorithm, emergencies, decisions that wait although the agent is not asked. So it loses no step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from kml_envs.proxy.lifecycle import LifeCycle
+from kml_envs.proxy.modes import ModeController
+from kml_envs.proxy.options import ProxyOptions
+from kml_envs.proxy.protocols import BatchedSubsystem, SubsystemError
+from kml_envs.proxy.specs import Array, BoolArray, FloatArray, IntArray
+from kml_envs.proxy.units import UnitOutcome, UnitSchedule
+
+
+class Course:
+    """Where N instances stand, and who controls them.
+
+    Attributes:
+        asked: (N,) bool, where a decision waits for the agent; a new array whenever it changes, as is `finished`.
+        all_asked: Whether it is asked everywhere.
+        finished: (N,) bool, where the episode is over.
+        begun: (N,) bool, where there has been an episode.
+        agent_everywhere: Whether the agent controls every instance throughout.
+        agent_had_unit: (N,) bool, whether it has controlled a unit in the running episode.
+    """
+
+    def __init__(
+        self,
+        subsystem: BatchedSubsystem,
+        life_cycle: LifeCycle,
+        share: Callable[[], FloatArray],
+        units_ended: Callable[[UnitOutcome], None],
+    ) -> None:
+        """Prepare; `adopt` and `begin` must follow.
+
+        Args:
+            subsystem: What is run.
+            life_cycle: Says which instances run; the others stand still.
+            share: Gives the agent's share (N,) of the units drawn now.
+            units_ended: Told of units that have ended, before the next ones are drawn.
+        """
+        count = subsystem.instances
+        self.asked: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.all_asked = False
+        self.finished: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.begun: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.agent_everywhere = False
+        self.agent_had_unit: BoolArray = np.zeros(count, dtype=np.bool_)
+        self._subsystem, self._life_cycle = subsystem, life_cycle
+        self._share, self._units_ended = share, units_ended
+        self._schedule: UnitSchedule | None = None
+        self._agent_rows: BoolArray = np.zeros(count, dtype=np.bool_)  # controlled by the agent, where no units are
+        self._seeds: npt.NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
+        self._start: IntArray = np.zeros(count, dtype=np.int64)
+        self._end: IntArray = np.zeros(count, dtype=np.int64)
+        self._episode_progress = 0
+        self._in_space = False
+
+    def adopt(self, options: ProxyOptions, controller: ModeController) -> None:
+        """Take over how episodes are cut into units; `begin_units` must follow where episodes run."""
+        self._episode_progress, self._in_space = options.episode_progress, options.domains > 1
+        if controller.in_units and options.window is not None:
+            self._schedule = UnitSchedule(self._subsystem.instances, options.window, options.domains)
+        else:
+            self._schedule = None
+            self._agent_rows = np.asarray(controller.share() > 0.0)
+        self.agent_everywhere = self._schedule is None and bool(self._agent_rows.all())
+
+    def begin(self, rows: BoolArray, seeds: npt.NDArray[np.uint64]) -> None:
+        """Begin an episode in the rows, where the subsystem stands, and run them to the first question."""
+        progress = self._subsystem.progress()
+        self.begun |= rows
+        self._seeds[rows] = seeds[rows]
+        self._start[rows] = progress[rows]
+        self._end[rows] = progress[rows] + self._episode_progress
+        self.begin_units(rows)
+
+    def begin_units(self, rows: BoolArray) -> None:
+        """Draw a first unit for the rows, and run them to the first question in it."""
+        if self._schedule is None:
+            self.agent_had_unit[rows] = self._agent_rows[rows]
+        else:
+            self._schedule.begin(rows, self._seeds, self._subsystem.progress(), self._share())
+            self.agent_had_unit[rows] = self._schedule.agent[rows]
+        self._run_on(self._settle(rows))
+
+    def stop(self) -> None:
+        """Ask nobody who does not run any more."""
+        self.asked = self.asked & self._life_cycle.running()
+        self.all_asked = bool(self.asked.all())
+
+    def cut(self, rows: BoolArray) -> None:
+        """Leave the rest of the rows' units to the built-in algorithm."""
+        if self._schedule is not None:
+            self._schedule.cut(rows)
+
+    def agent_controls(self) -> BoolArray:
+        """(N,) bool: whose unit it is now."""
+        return self._agent_rows if self._schedule is None else self._schedule.agent
+
+    def control_ends(self) -> IntArray:
+        """(N,) int64: until which progress that holds."""
+        return self._end if self._schedule is None else np.minimum(self._schedule.boundary, self._end)
+
+    def made(self) -> IntArray:
+        """(N,) int64: progress made in the running episodes."""
+        return self._subsystem.progress() - self._start
+
+    def execute(self, decision: Array) -> None:
+        """Carry decisions out where the agent was asked, and run on to the next question or the episode's end.
+
+        Raises:
+            SubsystemError: The subsystem broke its protocol.
+        """
+        if self._schedule is not None or not self._life_cycle.all_running:
+            self._run_on(self.asked & self._life_cycle.running(), decision)
+            return
+        subsystem = self._subsystem
+        subsystem.execute(decision, self._agent_rows, self._end, self.asked)
+        progress = subsystem.progress()
+        self.finished = np.asarray(progress >= self._end)
+        settled = self.finished | subsystem.pending()
+        self.asked = settled ^ self.finished
+        self.all_asked = not np.count_nonzero(self.finished)
+        if np.count_nonzero(settled) < len(settled):
+            raise SubsystemError(_stranded(~settled, progress, self._end))
+
+    def _run_on(self, rows: BoolArray, decision: Array | None = None) -> None:
+        """Run the rows to the next question, or to the end of their episodes.
+
+        Args:
+            rows: (N,) bool, rows that are not there yet.
+            decision: What to carry out in all of them; None: whatever waits is the built-in algorithm's to decide.
+        """
+        subsystem = self._subsystem
+        while np.count_nonzero(rows):
+            if decision is None:
+                decision = subsystem.builtin_decision()
+            until = self.control_ends()
+            subsystem.execute(decision, self.agent_controls(), until, rows)
+            decision = None
+            progress = subsystem.progress()
+            stranded = rows & (progress < until) & ~subsystem.pending()
+            if np.count_nonzero(stranded):
+                raise SubsystemError(_stranded(stranded, progress, until))
+            self._end_units(progress)
+            rows = self._settle(rows)
+        self.all_asked = np.count_nonzero(self.asked) == len(self.asked)
+
+    def _settle(self, rows: BoolArray) -> BoolArray:
+        """Note which of the rows (N,) are asked or finished now; returns those that are neither."""
+        if not self._life_cycle.all_running:
+            rows = rows & self._life_cycle.running()
+        if self._in_space:  # domains may have waited for others of their group
+            rows = rows | (self._life_cycle.running() & self.begun & ~self.finished)
+        subsystem = self._subsystem
+        progress = subsystem.progress()
+        finished = progress >= self._end
+        asked = self.agent_controls() & subsystem.pending() & ~(subsystem.critical() | finished)
+        self.finished = np.where(rows, finished, self.finished)
+        self.asked = np.where(rows, asked, self.asked)
+        rows = rows & ~(finished | asked)
+        return rows & ~self._schedule.waiting(progress) if self._in_space and self._schedule is not None else rows
+
+    def _end_units(self, progress: IntArray) -> None:
+        """Pass the boundaries of units that have been reached, and draw the units that follow."""
+        if self._schedule is None:
+            return
+        outcome = self._schedule.close(progress, self._subsystem.cost())
+        if outcome is not None:
+            self._units_ended(outcome)
+            self._schedule.open(outcome.rows, progress, self._share())
+            self.agent_had_unit |= self._schedule.agent & (progress < self._end)
+
+
+def _stranded(rows: BoolArray, progress: IntArray, until: IntArray) -> str:
+    """What to say of rows that stopped for no reason."""
+    row = int(np.flatnonzero(rows)[0])
+    return (
+        f"execute() left instance {row} at progress {progress[row]} of {until[row]} with no decision pending: "
+        "it must run on to a decision or to `until`"
+    )
