@@ -1,6 +1,6 @@
 """Whether mode `auto` trusts the right agents, how soon, and at what cost: the table of the proxy page.
 
-    python benchmarks/proxy_trust.py [--seeds 100] [--only NAME ...]
+    python benchmarks/proxy_trust.py [--seeds 100] [--first-seed 1] [--only NAME ...]
 
 The agents are cleaning policies, so that what is true can be measured: before each row both sides run alone. Everything
 else is the proxy as it is shipped; only the data set is empty, since these agents need none. A run ends for good once
@@ -443,6 +443,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100, help="runs of a row (default: %(default)s)")
+    parser.add_argument(
+        "--first-seed", type=int, default=1, help="another one gives other runs throughout (default: %(default)s)"
+    )
     parser.add_argument("--segments", type=int, default=2048, help="segments of a volume (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=[*(row.name for row in ROWS), "windows"], help="these rows only")
     arguments = parser.parse_args()
@@ -457,7 +460,7 @@ def main() -> None:
             print(
                 f"truth: built-in alone {builtin:.3f}, agent alone {agent:.3f} moved blocks per user write", flush=True
             )
-        print(describe(row, run(row, arguments.seeds, arguments.segments)), flush=True)
+        print(describe(row, run(row, arguments.seeds, arguments.segments, arguments.first_seed)), flush=True)
     if not arguments.only or "windows" in arguments.only:
         short_windows(arguments.segments, min(arguments.seeds, 10))
 

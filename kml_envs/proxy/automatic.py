@@ -59,6 +59,7 @@ class AutoMode:
         budget: The loss budgets of the groups.
         cause: (G,) int8 `Cause` of each group's emergency now.
         emergencies: (causes, G) int64, how often each has happened.
+        alarms: (G,) int64, how often a trusted agent's cost has risen so that it had to be compared anew.
     """
 
     in_units = True
@@ -84,6 +85,7 @@ class AutoMode:
         self.budget = LossBudget(volumes, options.tolerance)
         self.cause: npt.NDArray[np.int8] = np.zeros(volumes, dtype=np.int8)
         self.emergencies: IntArray = np.zeros((len(Cause), volumes), dtype=np.int64)
+        self.alarms: IntArray = np.zeros(volumes, dtype=np.int64)
         self._subsystem = subsystem
         self._forecasts = subsystem if isinstance(subsystem, Forecasting) else None
         self._builtin_cost = builtin_cost
@@ -130,6 +132,7 @@ class AutoMode:
             self._lived[volumes] = 0.0
             self._reached[:, volumes] = -1.0
             self.emergencies[:, volumes] = 0
+            self.alarms[volumes] = 0
         self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
 
     def mode(self) -> ModeArray:
@@ -201,6 +204,7 @@ class AutoMode:
         self._units_in_mode[ended] += 1
         self._leave_emergency(ended[self._mode[ended] == Mode.EMERGENCY])
         self._degrade(ended[self._mode[ended] > Mode.LEARNING])
+        self._compare_anew(ended[self._mode[ended] == Mode.RECOMMENDATION])
         self._promote(ended[self._units_in_mode[ended] >= HOLD])
 
     def report(self) -> dict[str, Array]:
@@ -217,6 +221,7 @@ class AutoMode:
             "budget_left": allowance - self.budget.spent,
             "emergency_cause": self.cause.copy(),
             "degradations": self._attempt.copy(),
+            "shift_alarms": self.alarms.copy(),
             "collaboration_after": self._reached[Mode.COLLABORATION].copy(),
             "recommendation_after": self._reached[Mode.RECOMMENDATION].copy(),
             **{f"emergencies_{cause.name.lower()}": self.emergencies[cause].copy() for cause in Cause if cause},
@@ -321,6 +326,15 @@ class AutoMode:
             self._lose_trust(worse)
             self._change(worse, Mode.LEARNING)
 
+    def _compare_anew(self, ended: IntArray) -> None:
+        """Where the agent's cost has risen, compare it anew at equal shares, among recommending volumes (E,) int64."""
+        if ended.size and np.count_nonzero(found := self._comparison.shifted(ended)):
+            shifted = self._only(ended[found])
+            self._comparison.forget_costs(shifted)
+            self._lose_trust(shifted)
+            self._change(shifted, Mode.COLLABORATION)
+            self.alarms[shifted] += 1
+
     def _promote(self, ended: IntArray) -> None:
         """Trust the agent further where the evidence allows it, among the volumes (E,) int64."""
         ways = (
@@ -330,7 +344,8 @@ class AutoMode:
         for mode, test, above in ways:
             there = ended[self._mode[ended] == mode]
             if there.size and np.count_nonzero(found := test.log_evidence(there) >= self._threshold()[there]):
-                self._change(self._only(there[found]), above)
+                self._change(risen := self._only(there[found]), above)
+                self._comparison.watch(risen)
 
     def _only(self, volumes: IntArray) -> BoolArray:
         """(G,) bool: these volumes."""

@@ -18,6 +18,8 @@ PRIOR_SPREAD = 0.05  # of log cost, before any unit has been seen
 LEAST_SPREAD = 0.005
 CEILING = 50.0  # excess of a unit that the agent could not finish: as bad as can be
 TRACE = 0.01  # of the usual cost, added to every cost, since units may cost nothing
+RISE = 1.25  # times what the agent usually costs: from there on its load, or the agent, counts as another one
+RISEN_WINDOWS = 2  # in a row
 ALONE, AGENT, CUT = range(3)  # who had the window before: the built-in algorithm, the agent, the agent for a part
 
 
@@ -39,16 +41,39 @@ class Comparison:
         self._variance: FloatArray = np.full(volumes, PRIOR_SPREAD**2)
         self._variance_units: IntArray = np.ones(volumes, dtype=np.int64)
         self._before: IntArray = np.full(volumes, ALONE)
+        self._own: FloatArray = np.full(volumes, np.nan)  # of the agent's windows that followed one of its own
+        self._own_seen: IntArray = np.zeros(volumes, dtype=np.int64)
+        self._risen: IntArray = np.zeros(volumes, dtype=np.int64)  # windows in a row
 
     def restart(self, rows: BoolArray, forget: bool) -> None:
         """A new episode begins in the rows (G,), maybe with another load: only the spread is kept, unless forgotten."""
         if forget:
             self._variance[rows] = PRIOR_SPREAD**2
             self._variance_units[rows] = 1
+        self.forget_costs(rows)
+        self._before[rows] = ALONE
+
+    def forget_costs(self, rows: BoolArray) -> None:
+        """What units of the volumes (G,) have cost so far says nothing about those to come."""
         self.rate[rows] = np.nan
         self._usual[:, rows] = np.nan
         self._seen[:, rows] = 0
-        self._before[rows] = ALONE
+        self.watch(rows)
+
+    def watch(self, rows: BoolArray) -> None:
+        """The agent is trusted in the volumes (G,): what its windows cost from now on is what they usually cost."""
+        self._own[rows] = np.nan
+        self._own_seen[rows] = 0
+        self._risen[rows] = 0
+
+    def shifted(self, rows: IntArray) -> BoolArray:
+        """Whether the agent's windows in volumes (R,) int64 have come to cost more than they did; never in space.
+
+        A rise says that what was compared is no longer there, though not whose doing it is. It is looked for because
+        it shows in every window of the agent's, while the built-in algorithm's are few once the agent is trusted. A
+        fall is no alarm: the agent may have learned.
+        """
+        return np.asarray(self._risen[rows] >= RISEN_WINDOWS)
 
     def update(self, outcome: UnitOutcome, margin: float) -> tuple[IntArray, list[FloatArray]]:
         """Take in the units that have ended.
@@ -84,6 +109,8 @@ class Comparison:
         factors = list(window_bets(claims, spread[known], agent[known], share[known]))
         factors[2] = np.where(lost[known][:, None], 0.0, factors[2])
         self._learn_windows(rows[~agent], before[~agent], rate[~agent], excess[~agent])
+        settled = agent & ~cut & (before == AGENT)
+        self._learn_own(rows[settled], rate[settled], spread[settled])
         self._before[rows] = np.where(lost, CUT, np.where(agent, AGENT, ALONE))
         return rows[known], factors
 
@@ -99,6 +126,15 @@ class Comparison:
         units = np.minimum(self._seen[ALONE, rows], MEMORY)
         margin = 2.0 * np.sqrt(self._variance[rows] / np.maximum(units, 1))
         self.rate[rows] = self._usual[ALONE, rows] * np.exp(-margin)
+
+    def _learn_own(self, rows: IntArray, rate: FloatArray, spread: FloatArray) -> None:
+        """The agent's windows tell what it costs where it is left alone, and whether that has risen."""
+        own, seen = self._own[rows], self._own_seen[rows]
+        high = (seen >= RISEN_WINDOWS) & (_log_ratio(rate, own) > np.maximum(np.log(RISE), 3.0 * spread))
+        self._risen[rows] = np.where(high, self._risen[rows] + 1, 0)
+        learned = np.where(seen > 0, own + (rate - own) / (seen + 1.0), rate)
+        self._own[rows] = np.where(high, own, learned)
+        self._own_seen[rows] += ~high
 
     def _compare_domains(self, outcome: UnitOutcome, margin: float) -> tuple[IntArray, list[FloatArray]]:
         """The domains of a volume against each other."""

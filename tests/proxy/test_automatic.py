@@ -80,8 +80,56 @@ def test_an_agent_that_turns_harmful_loses_trust_and_can_earn_it_again(start_pro
     assert turned[-1] <= Mode.LEARNING
     spent = members[0].paid
     assert play(proxy, lambda done: 1)[-1] == Mode.RECOMMENDATION
-    assert proxy.table()["degradations"].tolist() == [1]
+    assert proxy.table()["degradations"].tolist() == [2]  # an alarm, as its cost rises, and what follows from it
+    assert proxy.table()["shift_alarms"].tolist() == [1]
     assert spent <= 1.03 * 2.0 * 25_000 / 10
+
+
+SHIFTS = {"episode_progress": 40_000, "share": 0.5}
+
+
+@pytest.fixture
+def shifting_ledger(noisy_ledger):
+    """A ledger whose load shifts: before, decision 1 costs 2 and decision 2 costs 8; after, as `shifted` says."""
+
+    class Shifting(noisy_ledger):
+        shifted = (4.0, 3.0)
+
+        def execute(self, decision):
+            paid = self.paid
+            super().execute(decision)
+            costs = (2.0, 8.0) if self.done < 20_000 else self.shifted
+            self.paid = paid + costs[int(decision) - 1] * self.random.uniform(0.95, 1.05)
+
+    return Shifting
+
+
+def test_an_agent_that_is_worse_after_the_load_has_shifted_loses_trust(start_proxy, shifting_ledger):
+    proxy, members = start_proxy(4, shifting_ledger, **AUTO | SHIFTS)
+    play(proxy, lambda done: 1, until=19_000)
+    assert proxy.controller.mode().tolist() == [Mode.RECOMMENDATION] * 4
+    play(proxy, lambda done: 1)
+    assert (proxy.table()["shift_alarms"] == 1).all() and (proxy.controller.mode() <= Mode.LEARNING).all()
+    assert all(member.paid < 8.0 * 2000 + 1.03 * 3.0 * 2000 for member in members)
+
+
+def test_an_agent_that_is_still_better_after_the_load_has_shifted_is_soon_trusted_again(start_proxy, shifting_ledger):
+    class StillBetter(shifting_ledger):
+        shifted = (4.0, 16.0)
+
+    proxy, _ = start_proxy(4, StillBetter, **AUTO | SHIFTS)
+    seen = play(proxy, lambda done: 1)
+    assert seen[-3:] == [Mode.RECOMMENDATION, Mode.COLLABORATION, Mode.RECOMMENDATION]
+    assert (proxy.controller.mode() == Mode.RECOMMENDATION).all() and (proxy.table()["shift_alarms"] == 1).all()
+
+
+def test_a_cheaper_load_is_no_alarm(start_proxy, shifting_ledger):
+    class Cheaper(shifting_ledger):
+        shifted = (1.0, 4.0)
+
+    proxy, _ = start_proxy(4, Cheaper, **AUTO | SHIFTS)
+    play(proxy, lambda done: 1)
+    assert (proxy.controller.mode() == Mode.RECOMMENDATION).all() and (proxy.table()["shift_alarms"] == 0).all()
 
 
 def test_an_unhealthy_agent_is_in_emergency_until_it_is_healthy(start_proxy, noisy_ledger):
