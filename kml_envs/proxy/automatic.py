@@ -92,6 +92,7 @@ class AutoMode:
         self._options = options
         self._shape = (volumes, domains)
         self._window = options.window or 0
+        self._shares = _shares(options)
         self._comparison = Comparison(volumes, domains)
         self._not_worse = SequentialTest(volumes)
         self._better = SequentialTest(volumes)
@@ -107,8 +108,9 @@ class AutoMode:
         self._stopped: BoolArray = np.zeros(volumes, dtype=np.bool_)  # the agent's unit was cut
         self._dearest: FloatArray = np.zeros(volumes)  # excess of the agent's dearest operation, without forecasts
         self._acting: BoolArray = np.zeros(instances, dtype=np.bool_)
-        self._lived: FloatArray = np.zeros(volumes)  # progress of a domain, over all episodes
-        self._reached: FloatArray = np.full((len(Mode), volumes), -1.0)  # `_lived` when a mode was first entered
+        self._lived: FloatArray = np.zeros(volumes)  # progress of all domains, over all episodes
+        # Progress of a domain over all episodes, when a mode was first entered.
+        self._reached: FloatArray = np.full((len(Mode), volumes), -1.0)
 
     def reset(self, rows: BoolArray, forget: bool) -> None:
         """A new episode begins in the rows, from the subsystem's present progress and cost."""
@@ -137,24 +139,18 @@ class AutoMode:
 
     def mode(self) -> ModeArray:
         """(N,) int8, the modes now."""
-        return np.repeat(self._mode, self._shape[1])
+        return self._each(self._mode)
 
     def share(self) -> FloatArray:
         """(N,) float64: none where the budget has no room yet."""
-        shares = {**SHARES, Mode.RECOMMENDATION: 1.0 - PROBE_SHARE}
-        if self._options.share is not None:
-            shares[Mode.LEARNING] = self._options.share
-        by_mode = np.array([shares[mode] for mode in Mode])
-        if self._shape[1] > 1:
-            by_mode = domain_shares(by_mode, self._shape[1])
-        share, rate = by_mode[self._mode], self._known_rate()
+        share, rate = self._shares[self._mode], self._known_rate()
         agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
-        ready = self.budget.clear() & self.budget.covers(rate * self._window * agents_domains)
-        return np.repeat(np.where(ready & ~np.isnan(rate), share, 0.0), self._shape[1])
+        ready = self.budget.has_room(rate * self._window * agents_domains)  # never where the rate is not known
+        return self._each(np.where(ready, share, 0.0))
 
     def suspended(self) -> BoolArray | None:
         """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
-        return np.repeat(self._stopped, self._shape[1]) if np.count_nonzero(self._stopped) else None
+        return self._each(self._stopped) if np.count_nonzero(self._stopped) else None
 
     def permit(self, judgement: Judgement) -> BoolArray | None:
         """Look at the agent's health and the budget before the recommendations run.
@@ -165,12 +161,10 @@ class AutoMode:
         self._account()
         self.health.note(judgement.verdict)
         wanted = judgement.verdict == ACCEPTED
-        price = self._price(judgement.decision)
-        permitted = self.budget.holds(np.where(wanted, price, 0.0).reshape(self._shape)).ravel()
-        refused = wanted & ~permitted
-        unhealthy = self.health.unhealthy()
-        critical = self._subsystem.critical()
-        if np.count_nonzero(refused) or np.count_nonzero(unhealthy) or np.count_nonzero(critical):
+        price = np.where(wanted, self._price(judgement.decision), 0.0)
+        permitted = self.budget.holds(price.reshape(self._shape)).ravel()
+        refused, unhealthy, critical = wanted & ~permitted, self.health.unhealthy(), self._subsystem.critical()
+        if np.count_nonzero(refused | unhealthy | critical):
             stopped = self._any(refused)
             self._stopped |= stopped
             self._raise_alarm(stopped & self.budget.exhausted(), Cause.BUDGET)
@@ -178,9 +172,10 @@ class AutoMode:
             self._raise_alarm(self._any(critical), Cause.CRITICAL)
         if (suspended := self.suspended()) is not None:
             permitted = permitted & ~suspended
-        self._acting = wanted & permitted
-        if self._builtin is None and self._forecasts is not None:
-            self.budget.spend(self._sum(np.where(self._acting, price, 0.0)))
+        if self._forecasts is None:
+            self._acting = wanted & permitted
+        elif self._builtin is None:
+            self.budget.spend(self._sum(price * permitted))
         return permitted
 
     def operation_ended(self, verdict: npt.NDArray[np.int8]) -> None:
@@ -234,26 +229,29 @@ class AutoMode:
         """Bring the budget up to where the subsystem is."""
         progress, cost = self._subsystem.progress(), self._subsystem.cost()
         made, paid = progress - self._progress, cost - self._cost
-        domains = self._shape[1]
-        self._lived += self._sum(made) / domains
+        self._progress, self._cost = progress.copy(), cost.copy()
+        self._lived += self._sum(made)
         builtin = self._builtin_cost(cost)
         if builtin is not None and self._builtin is not None:
             exact = self._sum(builtin - self._builtin)
             self.budget.grow(exact)
             self.budget.spend(self._sum(paid) - exact)
-            self._builtin = builtin.copy()
+            self._builtin = builtin  # a new array at every call
+            return
+        rate, domains = self._known_rate(), self._shape[1]
+        if domains > 1:
+            unheld = unheld_domains(domains)
+            self.budget.grow(paid.reshape(self._shape)[:, :unheld].mean(axis=1) * domains)
         else:
-            rate = self._known_rate()
-            if domains > 1:
-                unheld = unheld_domains(domains)
-                self.budget.grow(paid.reshape(self._shape)[:, :unheld].mean(axis=1) * domains)
-            else:
-                # While the rate is not known the built-in algorithm is alone, and what it pays is what it costs.
-                self.budget.grow(np.where(np.isnan(rate), paid, rate * made))
-            if self._forecasts is None and np.count_nonzero(self._acting):
-                self._charge(np.where(self._acting, paid - np.repeat(rate, domains) * made, 0.0).reshape(self._shape))
-        self._acting = np.zeros(len(self._acting), dtype=np.bool_)
-        self._progress, self._cost = progress.copy(), cost.copy()
+            # While the rate is not known the built-in algorithm is alone, and what it pays is what it costs.
+            self.budget.grow(np.where(np.isnan(rate), paid, rate * made))
+        if np.count_nonzero(self._acting):
+            self._charge(np.where(self._acting, paid - self._each(rate) * made, 0.0).reshape(self._shape))
+            self._acting = np.zeros(len(self._acting), dtype=np.bool_)
+
+    def _each(self, values: Array) -> Array:
+        """(N, ...) of values (G, ...): each volume's, for each of its domains; not always a new array."""
+        return values if self._shape[1] == 1 else np.repeat(values, self._shape[1])
 
     def _sum(self, values: Array) -> FloatArray:
         """(G,) sums over the domains of each volume; the values (N,) themselves, where there is one domain."""
@@ -276,9 +274,9 @@ class AutoMode:
     def _price(self, decision: Array) -> FloatArray:
         """(N,) float64: what the operations will cost beyond the built-in algorithm for the same benefit."""
         if self._forecasts is None:
-            return np.repeat(self._dearest, self._shape[1])
+            return self._each(self._dearest)
         cost, benefit = self._forecasts.forecast(decision)
-        return np.asarray(cost - np.repeat(np.fmax(self._known_rate(), 0.0), self._shape[1]) * benefit)
+        return np.asarray(cost - self._each(np.fmax(self._known_rate(), 0.0)) * benefit)
 
     def _known_rate(self) -> FloatArray:
         """(G,) float64: the built-in algorithm's cost per progress; NaN while unknown."""
@@ -370,9 +368,18 @@ class AutoMode:
         """Put the volumes (G,) into a mode."""
         self._mode[volumes] = mode
         first = volumes & (self._reached[mode] < 0.0)
-        self._reached[mode, first] = self._lived[first]
+        self._reached[mode, first] = self._lived[first] / self._shape[1]
         self._units_in_mode[volumes] = 0
         self.cause[volumes] = Cause.NONE
+
+
+def _shares(options: ProxyOptions) -> FloatArray:
+    """(M,) float64: the agent's share in each `Mode`, where the budget has room."""
+    shares = {**SHARES, Mode.RECOMMENDATION: 1.0 - PROBE_SHARE}
+    if options.share is not None:
+        shares[Mode.LEARNING] = options.share
+    by_mode = np.array([shares[mode] for mode in Mode])
+    return by_mode if options.domains == 1 else domain_shares(by_mode, options.domains)
 
 
 def domain_shares(share: FloatArray, domains: int) -> FloatArray:

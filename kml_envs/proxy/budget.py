@@ -76,9 +76,9 @@ class LossBudget:
         allowance = self.allowance()
         return np.asarray((self.spent <= CLEAR * allowance) & (allowance > 0.0))
 
-    def covers(self, usual: FloatArray) -> BoolArray:
-        """(G,) bool: there is room for the agent to begin units that usually cost this much (G,)."""
-        return np.asarray(self.allowance() - self.spent >= UNIT_ROOM * usual)
+    def has_room(self, usual: FloatArray) -> BoolArray:
+        """(G,) bool: it is clear, and there is room for the agent to begin units that usually cost this much (G,)."""
+        return self.clear() & (self.allowance() - self.spent >= UNIT_ROOM * usual)
 
     def restart(self, rows: BoolArray) -> None:
         """Begin with nothing in the rows (G,)."""

@@ -130,17 +130,18 @@ class UnitSchedule:
 
     def _draw(self, rows: BoolArray, progress: IntArray, share: FloatArray) -> None:
         """Give the rows' next unit to a side."""
-        number = draw_unit(self._seeds, self._index)
+        drawn_rows = np.flatnonzero(rows)
+        number, share = draw_unit(self._seeds[drawn_rows], self._index[drawn_rows]), share[drawn_rows]
         drawn = number < share if self._domains == 1 else self._draw_domains(number, share)
-        self._drawn[rows] = drawn[rows]
-        self._share[rows] = share[rows]
-        self.agent[rows] = drawn[rows]
-        self.boundary[rows] = progress[rows] + self._window // 2
-        self._second_half[rows] = False
+        self._drawn[drawn_rows] = drawn
+        self._share[drawn_rows] = share
+        self.agent[drawn_rows] = drawn
+        self.boundary[drawn_rows] = progress[drawn_rows] + self._window // 2
+        self._second_half[drawn_rows] = False
 
     def _draw_domains(self, number: FloatArray, share: FloatArray) -> BoolArray:
-        """The agent's share of every group: those domains whose numbers are the lowest, first ones excepted."""
-        numbers = number.reshape(-1, self._domains).copy()
+        """The agent's share of whole groups: those domains whose numbers are the lowest, first ones excepted."""
+        numbers = number.reshape(-1, self._domains)
         numbers[:, : unheld_domains(self._domains)] = np.inf
         rank = numbers.argsort(axis=1).argsort(axis=1)
         wanted = np.rint(share.reshape(-1, self._domains) * self._domains)
