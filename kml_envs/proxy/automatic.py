@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kml_envs.errors import UserError
 from kml_envs.proxy.budget import LossBudget
 from kml_envs.proxy.comparison import Comparison
-from kml_envs.proxy.evidence import ChangeDetector, SequentialTest
+from kml_envs.proxy.evidence import ALL, ChangeDetector, SequentialTest
 from kml_envs.proxy.health import Health
 from kml_envs.proxy.modes import PROBE_SHARE, SHARES, Mode, ModeArray
 from kml_envs.proxy.options import ProxyOptions
@@ -341,7 +341,7 @@ class AutoMode:
         )
         for mode, test, above in ways:
             there = ended[self._mode[ended] == mode]
-            if there.size and np.count_nonzero(found := test.log_evidence(there) >= self._threshold()[there]):
+            if there.size and np.count_nonzero(found := test.log_evidence(there) >= self._threshold(there)):
                 self._change(risen := self._only(there[found]), above)
                 self._comparison.watch(risen)
 
@@ -351,9 +351,10 @@ class AutoMode:
         only[volumes] = True
         return only
 
-    def _threshold(self) -> FloatArray:
-        """(G,) float64: log evidence that a promotion takes."""
-        return np.asarray(np.log((self._attempt + 1.0) * (self._attempt + 2.0) / self._options.alpha))
+    def _threshold(self, volumes: IntArray | slice = ALL) -> FloatArray:
+        """Log evidence that a promotion of the volumes takes, float64."""
+        attempt = self._attempt[volumes]
+        return np.asarray(np.log((attempt + 1.0) * (attempt + 2.0) / self._options.alpha))
 
     def _lose_trust(self, volumes: BoolArray) -> None:
         """Drop the evidence of the volumes (G,), and take the error rate kept for the next attempt."""

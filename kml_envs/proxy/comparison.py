@@ -108,9 +108,10 @@ class Comparison:
         claims = np.stack([np.where(lost, CEILING, allowed), np.where(lost, CEILING, excess), -excess])[:, known]
         factors = list(window_bets(claims, spread[known], agent[known], share[known]))
         factors[2] = np.where(lost[known][:, None], 0.0, factors[2])
-        self._learn_windows(rows[~agent], before[~agent], rate[~agent], excess[~agent])
-        settled = agent & ~cut & (before == AGENT)
-        self._learn_own(rows[settled], rate[settled], spread[settled])
+        if np.count_nonzero(alone := ~agent):
+            self._learn_windows(rows[alone], before[alone], rate[alone], excess[alone])
+        if np.count_nonzero(settled := agent & ~cut & (before == AGENT)):
+            self._learn_own(rows[settled], rate[settled], spread[settled])
         self._before[rows] = np.where(lost, CUT, np.where(agent, AGENT, ALONE))
         return rows[known], factors
 

@@ -120,7 +120,9 @@ class Course:
             SubsystemError: The subsystem broke its protocol.
         """
         if self._schedule is not None or not self._life_cycle.all_running:
-            self._run_on(self.asked & self._life_cycle.running(), decision)
+            self._run_on(
+                self.asked if self._life_cycle.all_running else self.asked & self._life_cycle.running(), decision
+            )
             return
         subsystem = self._subsystem
         subsystem.execute(decision, self._agent_rows, self._end, self.asked)
@@ -147,7 +149,7 @@ class Course:
             subsystem.execute(decision, self.agent_controls(), until, rows)
             decision = None
             progress = subsystem.progress()
-            stranded = rows & (progress < until) & ~subsystem.pending()
+            stranded = rows & ~(subsystem.pending() | (progress >= until))
             if np.count_nonzero(stranded):
                 raise SubsystemError(_stranded(stranded, progress, until))
             self._end_units(progress)

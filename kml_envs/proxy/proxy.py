@@ -277,7 +277,7 @@ class MLModelProxy:
         permitted = self.controller.permit(judgement)
         if (suspended := self.controller.suspended()) is not None:
             self.course.cut(suspended)
-        if permitted is None or permitted.all():
+        if permitted is None or np.count_nonzero(permitted) == len(permitted):
             return judgement
         decision, verdict, _ = judgement
         return Judgement(decision, reject(verdict, ~permitted, Verdict.NOT_PERMITTED), False)
