@@ -27,7 +27,7 @@ from agents.shipped import check_complete, load_agent
 from agents.standardize import standardization
 from kml_envs.errors import UserError
 from kml_envs.files import write_atomically
-from kml_envs.serve.client import ModelFiles, connect, next_data_set, recommend
+from kml_envs.serve.client import ModelFiles, connect, next_data_set, recommend_and_go_on
 from kml_envs.serve.remote import RETRY_S, ServedEnv, StopServing
 
 _POLL_S = 1.0
@@ -142,12 +142,14 @@ def _answer(
         say("connected" if not connected else "connected again")
         connected = True
         try:
+            data_set = None
             while not stop.wanted:
-                data_set = next_data_set(files, _POLL_S)
-                if data_set is not None:
-                    masks = {"action_masks": data_set.mask} if masked else {}
-                    action, _ = predict(data_set.features, deterministic=True, **masks)
-                    recommend(files, data_set.generation, action)
+                if data_set is None:
+                    data_set = next_data_set(files, _POLL_S)
+                    continue
+                masks = {"action_masks": data_set.mask} if masked else {}
+                action, _ = predict(data_set.features, deterministic=True, **masks)
+                data_set = recommend_and_go_on(files, data_set.generation, action, _POLL_S)
         except OSError as error:
             say(f"the server is gone ({error.strerror or error}): waiting for it")
         finally:

@@ -92,8 +92,8 @@ class ShadowEfficiency:
         """
         shadow = self._shadow
         behind = np.asarray(shadow.progress() < progress)
-        if behind.any():
-            waiting = shadow.pending().any()
+        if np.count_nonzero(behind):
+            waiting = np.count_nonzero(shadow.pending())
             decision = shadow.builtin_decision() if waiting else self._no_decision
             shadow.execute(decision, self._never, progress, behind)
         lead = shadow.cost() - cost

@@ -206,13 +206,26 @@ class Handle:
         Raises:
             OSError: EINVAL, too long or not accepted here; EBUSY, not in this state of the model.
         """
+        self.check(text)
+        self.store(text)
+        return len(text)
+
+    def check(self, text: bytes) -> None:
+        """Whether the text may be stored, as far as can be said without looking into it.
+
+        Raises:
+            OSError: EINVAL, too long; EACCES, not to be written.
+        """
         if len(text) > (LONGEST_WRITE if self.name == RECOMMENDATION else LONGEST_TEXT):
             raise OSError(errno.EINVAL, "too long", self.name)
         if self._file.store is None:
             raise OSError(errno.EACCES, "not to be written", self.name)
+
+    def store(self, text: bytes) -> None:
+        """Store a text that has passed `check`; a recommendation raises no error here, whatever it says."""
+        assert self._file.store is not None
         self._file.store(text)
         self._channel.changed()
-        return len(text)
 
     def poll(self) -> bool:
         """What `ready` says, to an agent that looks for it."""

@@ -19,6 +19,7 @@ from kml_envs.serve.dataset import DataSet, unpack
 from kml_envs.serve.socket_server import LENGTH, STATUS, Operation
 
 _REPLY_TIMEOUT_S = 120  # longer than the longest wait
+_LEAST_ROOM = 1 << 16  # for an answer
 
 
 class ModelFiles(Protocol):
@@ -29,6 +30,9 @@ class ModelFiles(Protocol):
 
     def write(self, name: str, text: bytes) -> None:
         """Write a file."""
+
+    def write_and_read(self, written: str, text: bytes, read: str) -> bytes:
+        """Write a file and then read another, in one round trip where the channel can; errors as of `read`."""
 
     def wait(self, name: str, timeout_s: float) -> bool:
         """Wait for news in a file: a new data set, or another text than the one read last."""
@@ -54,6 +58,9 @@ class SocketFiles:
         except OSError:
             self._socket.close()
             raise
+        self._buffer = memoryview(bytearray(_LEAST_ROOM))
+        self._begin = self._end = 0  # of what has been received and not yet looked at
+        self._heads: dict[tuple[Operation, str], bytes] = {}
 
     def read(self, name: str) -> bytes:
         """The contents of a file."""
@@ -62,6 +69,14 @@ class SocketFiles:
     def write(self, name: str, text: bytes) -> None:
         """Write a file."""
         self._ask(Operation.WRITE, name, text)
+
+    def write_and_read(self, written: str, text: bytes, read: str) -> bytes:
+        """Write a file and then read another: both requests go out in one message, and so do the answers."""
+        self._socket.sendall(self._request(Operation.WRITE, written, text) + self._request(Operation.READ, read))
+        answers = self._receive(), self._receive()
+        for name, (status, _) in zip((written, read), answers, strict=True):
+            _check(status, name)
+        return answers[1][1]
 
     def wait(self, name: str, timeout_s: float) -> bool:
         """Wait for news in a file."""
@@ -78,27 +93,42 @@ class SocketFiles:
 
     def _ask(self, operation: Operation, name: str, rest: bytes = b"") -> tuple[int, bytes]:
         """One request and its answer."""
-        named = name.encode()
-        request = struct.pack("<BB", operation, len(named)) + named + rest
-        self._socket.sendall(LENGTH.pack(len(request)) + request)
-        answer = self._receive(LENGTH.size)
-        whole = LENGTH.size + LENGTH.unpack_from(answer)[0]
-        if len(answer) < whole:
-            answer += self._receive(whole - len(answer))
-        (status,) = STATUS.unpack_from(answer, LENGTH.size)
-        if status < 0:
-            raise OSError(-status, os.strerror(-status), name)
-        return status, answer[LENGTH.size + STATUS.size :]
+        self._socket.sendall(self._request(operation, name, rest))
+        status, contents = self._receive()
+        _check(status, name)
+        return status, contents
 
-    def _receive(self, least: int) -> bytes:
-        """What has come, at least so many bytes; never more than the one answer that is due."""
-        received = b""
-        while len(received) < least:
-            piece = self._socket.recv(LONGEST_WRITE)
-            if not piece:
+    def _request(self, operation: Operation, name: str, rest: bytes = b"") -> bytes:
+        head = self._heads.get((operation, name))
+        if head is None:
+            named = name.encode()
+            head = self._heads[operation, name] = struct.pack("<BB", operation, len(named)) + named
+        return LENGTH.pack(len(head) + len(rest)) + head + rest
+
+    def _receive(self) -> tuple[int, bytes]:
+        """The next answer: its status, and what follows that."""
+        self._fill(LENGTH.size)
+        (length,) = LENGTH.unpack_from(self._buffer, self._begin)
+        self._fill(LENGTH.size + length)
+        begin = self._begin + LENGTH.size
+        self._begin = begin + length
+        (status,) = STATUS.unpack_from(self._buffer, begin)
+        return status, bytes(self._buffer[begin + STATUS.size : self._begin])
+
+    def _fill(self, least: int) -> None:
+        """Receive until the buffer holds so many bytes that nobody has looked at."""
+        if self._end - self._begin >= least:
+            return
+        left = bytes(self._buffer[self._begin : self._end])
+        if least > len(self._buffer):
+            self._buffer = memoryview(bytearray(least))
+        self._buffer[: len(left)] = left
+        self._begin, self._end = 0, len(left)
+        while self._end < least:
+            count = self._socket.recv_into(self._buffer[self._end :])
+            if count == 0:
                 raise ConnectionResetError(errno.ECONNRESET, "the server has closed the connection")
-            received += piece
-        return received
+            self._end += count
 
 
 class MountedFiles:
@@ -127,6 +157,11 @@ class MountedFiles:
     def write(self, name: str, text: bytes) -> None:
         """Write a file."""
         os.pwrite(self._descriptor(name), text, 0)
+
+    def write_and_read(self, written: str, text: bytes, read: str) -> bytes:
+        """Write a file and then read another."""
+        self.write(written, text)
+        return self.read(read)
 
     def wait(self, name: str, timeout_s: float) -> bool:
         """Wait for news in a file."""
@@ -201,8 +236,32 @@ def recommend(files: ModelFiles, generation: int, decision: npt.NDArray[np.gener
     Raises:
         OSError: The server is gone.
     """
+    files.write(RECOMMENDATION, _recommendation(generation, decision))
+
+
+def recommend_and_go_on(
+    files: ModelFiles, generation: int, decision: npt.NDArray[np.generic] | int, timeout_s: float
+) -> DataSet | None:
+    """Recommend for the data set of that generation, and give the next one; None where none is published in time.
+
+    Arguments and errors as of `recommend` and `next_data_set`. Where the next data set follows at once, a decision
+    costs one round trip instead of two.
+    """
+    try:
+        return unpack(files.write_and_read(RECOMMENDATION, _recommendation(generation, decision), DATA_SET))
+    except BlockingIOError:
+        return next_data_set(files, timeout_s)
+
+
+def _recommendation(generation: int, decision: npt.NDArray[np.generic] | int) -> bytes:
     numbers = np.atleast_1d(decision).tolist()
-    files.write(RECOMMENDATION, " ".join([str(generation), *(f"{number:.9g}" for number in numbers)]).encode())
+    return " ".join([str(generation), *(f"{number:.9g}" for number in numbers)]).encode()
+
+
+def _check(status: int, name: str) -> None:
+    """Raise what an answer's status stands for."""
+    if status < 0:
+        raise OSError(-status, os.strerror(-status), name)
 
 
 def read_feedback(files: ModelFiles) -> dict[str, str]:

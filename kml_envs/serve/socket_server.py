@@ -32,7 +32,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from kml_envs.errors import UserError
-from kml_envs.serve.channel import LONGEST_WRITE, Channel, Handle
+from kml_envs.serve.channel import LONGEST_WRITE, RECOMMENDATION, Channel, Handle
 
 LENGTH = struct.Struct("<I")
 STATUS = struct.Struct("<i")
@@ -71,13 +71,15 @@ async def serve_socket(channel: Channel, path: Path) -> asyncio.AbstractServer:
         os.umask(before)
 
 
-class _Connection(asyncio.Protocol):
-    """One client: its open files, and the requests that it has sent."""
+class _Connection(asyncio.BufferedProtocol):
+    """One client: its open files, and the requests that it has sent, in a buffer that is allocated once."""
 
     def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self._channel, self._loop = channel, loop
-        self._handles: dict[tuple[str, bool], Handle] = {}
-        self._received = bytearray()
+        self._handles: dict[tuple[bytes, bool], Handle] = {}
+        self._buffer = memoryview(bytearray(2 * (LENGTH.size + LONGEST_REQUEST)))
+        self._begin = self._end = 0  # of what has been received and not yet answered
+        self._replies: list[bytes] = []  # that have not been sent yet
         self._waiting: tuple[Handle, asyncio.TimerHandle] | None = None
         self._full = self._later = self._stuffed = False
         self._transport: asyncio.Transport
@@ -93,8 +95,16 @@ class _Connection(asyncio.Protocol):
             self._waiting[1].cancel()
             self._waiting = None
 
-    def data_received(self, data: bytes) -> None:
-        self._received += data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._begin > 0:
+            left = self._end - self._begin
+            if left > 0:
+                self._buffer[:left] = bytes(self._buffer[self._begin : self._end])
+            self._begin, self._end = 0, left
+        return self._buffer[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._end += nbytes
         self._work()
 
     def pause_writing(self) -> None:
@@ -110,29 +120,37 @@ class _Connection(asyncio.Protocol):
         for _ in range(_REQUESTS_PER_TURN):
             if self._waiting is not None or self._full or self._transport.is_closing():
                 break
-            if len(self._received) < LENGTH.size:
+            if (request := self._next_request()) is None:
                 break
-            (length,) = LENGTH.unpack_from(self._received)
-            if not 2 <= length <= LONGEST_REQUEST:
-                self._transport.close()
-                break
-            if len(self._received) < LENGTH.size + length:
-                break
-            request = bytes(self._received[LENGTH.size : LENGTH.size + length])
-            del self._received[: LENGTH.size + length]
             self._answer(request)
         else:
             if not self._later:
                 self._later = True
                 self._loop.call_soon(self._work)
-        if self._stuffed != (len(self._received) > LONGEST_REQUEST):
+        self._send()
+        if self._stuffed != (self._end - self._begin > LONGEST_REQUEST):
             self._stuffed = not self._stuffed
             (self._transport.pause_reading if self._stuffed else self._transport.resume_reading)()
 
-    def _answer(self, request: bytes) -> None:
+    def _next_request(self) -> memoryview | None:
+        """The next request that has come in whole; a sender of anything else is thrown out."""
+        begin, received = self._begin + LENGTH.size, self._end - self._begin
+        if received < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack_from(self._buffer, self._begin)
+        if not 2 <= length <= LONGEST_REQUEST:
+            self._send()
+            self._transport.close()
+            return None
+        if received < LENGTH.size + length:
+            return None
+        self._begin = begin + length
+        return self._buffer[begin : begin + length]
+
+    def _answer(self, request: memoryview) -> None:
         """Carry one request out."""
         operation, length = request[0], request[1]
-        name, rest = request[2 : 2 + length].decode(errors="replace"), request[2 + length :]
+        name, rest = bytes(request[2 : 2 + length]), bytes(request[2 + length :])
         try:
             if operation == _READ:
                 contents = self._handle(name, reading=True).read(_MOST_OF_A_FILE)
@@ -140,23 +158,39 @@ class _Connection(asyncio.Protocol):
                     raise BlockingIOError(errno.EAGAIN, "no new data set is published")
                 self._reply(len(contents), contents)
             elif operation == _WRITE:
-                self._reply(self._handle(name, writing=True).write(rest))
+                self._write(self._handle(name, writing=True), rest)
             elif operation == Operation.WAIT and len(rest) == LENGTH.size:
                 self._wait(self._handle(name, reading=True), min(LENGTH.unpack(rest)[0], LONGEST_WAIT_MS))
             elif operation == Operation.LIST:
-                lines = [f"{file.mode:04o} {name}\n" for name, file in self._channel.files.items()]
+                lines = [f"{file.mode:04o} {each}\n" for each, file in self._channel.files.items()]
                 self._reply(len(contents := "".join(lines).encode()), contents)
             else:
                 raise OSError(errno.EINVAL, "no such request")
         except OSError as error:
             self._reply(-(error.errno or errno.EIO))
 
-    def _handle(self, name: str, *, reading: bool = False, writing: bool = False) -> Handle:
+    def _handle(self, name: bytes, *, reading: bool = False, writing: bool = False) -> Handle:
         """The client's opening of a file; it lasts as long as the connection."""
-        key = name, writing
-        if key not in self._handles:
-            self._handles[key] = self._channel.open(name, reading=reading, writing=writing)
-        return self._handles[key]
+        handle = self._handles.get((name, writing))
+        if handle is None:
+            handle = self._channel.open(name.decode(errors="replace"), reading=reading, writing=writing)
+            self._handles[name, writing] = handle
+        return handle
+
+    def _write(self, handle: Handle, text: bytes) -> None:
+        """Take a text; a recommendation, which is never an error, is answered before what follows from it is simulated.
+
+        So the agent can ask for the next data set in the meantime. Nobody sees a state in between: what it asks for
+        comes after.
+        """
+        if handle.name == RECOMMENDATION:
+            handle.check(text)
+            self._reply(len(text))
+            if self._begin == self._end:  # else the agent has asked already, and gets both answers at once
+                self._send()
+            handle.store(text)
+        else:
+            self._reply(handle.write(text))
 
     def _wait(self, handle: Handle, milliseconds: int) -> None:
         if handle.poll():
@@ -180,7 +214,12 @@ class _Connection(asyncio.Protocol):
             self._wait_over(1)
 
     def _reply(self, status: int, contents: bytes = b"") -> None:
-        self._transport.write(LENGTH.pack(STATUS.size + len(contents)) + STATUS.pack(status) + contents)
+        self._replies.append(LENGTH.pack(STATUS.size + len(contents)) + STATUS.pack(status) + contents)
+
+    def _send(self) -> None:
+        if self._replies:
+            self._transport.write(b"".join(self._replies))
+            self._replies.clear()
 
 
 def _make_room(path: Path) -> None:
