@@ -96,7 +96,7 @@ class VictimVolumes(LfsVolumes):
 
     def pending(self) -> BoolArray:
         """(N,) bool: a cleaning decision is waiting."""
-        return np.asarray(self.state.volumes["pending"] != 0)
+        return self.state.volumes["pending"].astype(np.bool_)
 
     def execute(self, decision: IntArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
         """Clean the chosen candidates of the rows, and let the user write on (see BatchedSubsystem).

@@ -319,7 +319,7 @@ class MLModelProxy:
         reward = self._saved / self.subsystem.reward_scale
         self._saved = np.zeros(len(reward))
         verdict = judgement.verdict
-        acted = np.asarray(verdict == ACCEPTED)
+        acted = np.logical_not(verdict)  # several times cheaper than a comparison with ACCEPTED, which is 0
         mode = self.controller.mode().copy()
         return Feedback(reward, verdict, acted, self.finished.copy(), mode, decision, builtin_decision)
 
