@@ -18,7 +18,7 @@ from kml_envs.proxy.options import ProxyOptions
 from kml_envs.proxy.protocols import BatchedSubsystem, Forecasting
 from kml_envs.proxy.specs import Array, BoolArray, FloatArray, IntArray
 from kml_envs.proxy.units import UnitOutcome, unheld_domains
-from kml_envs.proxy.verdict import ACCEPTED, Judgement
+from kml_envs.proxy.verdict import Judgement
 
 LEAST_DOMAINS = 8
 """A volume is compared in space only if it has so many domains."""
@@ -160,7 +160,7 @@ class AutoMode:
         """
         self._account()
         self.health.note(judgement.verdict)
-        wanted = judgement.verdict == ACCEPTED
+        wanted = np.logical_not(judgement.verdict)  # ACCEPTED is 0
         price = np.where(wanted, self._price(judgement.decision), 0.0)
         permitted = self.budget.holds(price.reshape(self._shape)).ravel()
         refused, unhealthy, critical = wanted & ~permitted, self.health.unhealthy(), self._subsystem.critical()

@@ -105,9 +105,9 @@ class Comparison:
         excess = _log_ratio(rate, usual)
         allowed = np.where(agent, _log_ratio(rate / (1.0 + margin), usual), excess)
         lost = agent & cut
-        claims = np.stack([np.where(lost, CEILING, allowed), np.where(lost, CEILING, excess), -excess])[:, known]
-        factors = list(window_bets(claims, spread[known], agent[known], share[known]))
-        factors[2] = np.where(lost[known][:, None], 0.0, factors[2])
+        claims = np.array([np.where(lost, CEILING, allowed), np.where(lost, CEILING, excess), -excess])
+        factors = list(window_bets(claims[:, known], spread[known], agent[known], share[known]))
+        factors[2][lost[known]] = 0.0
         if np.count_nonzero(alone := ~agent):
             self._learn_windows(rows[alone], before[alone], rate[alone], excess[alone])
         if np.count_nonzero(settled := agent & ~cut & (before == AGENT)):

@@ -50,7 +50,7 @@ def window_bets(excess: FloatArray, spread: FloatArray, agent: BoolArray, share:
     """
     share, precision = share[:, None], 1.0 / (spread**2)[:, None]
     logit = np.log(share / (1.0 - share)) - (excess[..., None] * SHIFTS + SHIFTS**2 / 2.0) * precision
-    bet = 1.0 / (1.0 + np.exp(np.clip(-logit, -700.0, 700.0)))
+    bet = 1.0 / (1.0 + np.exp(np.minimum(-logit, 700.0)))
     bet = (1.0 - HELD_BACK) * bet + HELD_BACK * share
     factor = np.where(agent[:, None], bet / share, (1.0 - bet) / (1.0 - share))
     return np.asarray(np.log(factor))

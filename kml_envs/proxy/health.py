@@ -32,15 +32,17 @@ class Health:
         """Begin healthy."""
         self.alive: BoolArray = np.ones(instances, dtype=np.bool_)
         self._failures: IntArray = np.zeros(instances, dtype=np.int64)
+        self._failing = False  # whether there is any
 
     def note(self, verdict: VerdictArray) -> None:
         """Take in what became of the latest recommendations (N,)."""
-        if np.count_nonzero(verdict) or np.count_nonzero(self._failures):
+        if self._failing or np.count_nonzero(verdict):
             self._failures = np.where(_PRAISED[verdict], 0, self._failures + _BLAMED[verdict])
+            self._failing = bool(np.count_nonzero(self._failures))
 
     def unhealthy(self) -> BoolArray:
         """(N,) bool."""
-        return np.asarray((self._failures >= FAILURES) | ~self.alive)
+        return np.asarray((self._failures >= FAILURES) | ~self.alive) if self._failing else ~self.alive
 
     def forgive(self, rows: BoolArray) -> None:
         """Give the agents of the rows (N,) another chance."""
