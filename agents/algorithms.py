@@ -26,14 +26,12 @@ class Algorithm:
         name: As in `--algo`.
         location: Module and class.
         fits: Kinds of action space.
-        candidate_policy: Class in `agents.candidate_policy` that the name `CandidatePolicy` stands for; "" if none.
         masks: Whether it takes action masks.
     """
 
     name: str
     location: str
     fits: tuple[type[spaces.Space[Any]], ...]
-    candidate_policy: str = ""
     masks: bool = False
 
     @property
@@ -47,31 +45,50 @@ class Algorithm:
         """What a policy's name in the hyperparameters stands for.
 
         Raises:
-            UserError: It is `CandidatePolicy` or `ActionStartPolicy`, and the algorithm has none.
+            UserError: It is one of `POLICIES`, and the algorithm has none.
         """
-        if name == "ActionStartPolicy":
-            if self.name not in ("ppo", "a2c"):
-                raise UserError(f"'{self.name}' has no ActionStartPolicy: choose 'MlpPolicy', or one of ppo, a2c")
-            started: type[BasePolicy] = importlib.import_module("agents.action_start").ActionStartPolicy
-            return started
-        if name != "CandidatePolicy":
+        if name not in POLICIES:
             return name
-        if not self.candidate_policy:
-            having = ", ".join(one.name for one in ALGORITHMS.values() if one.candidate_policy)
-            raise UserError(f"'{self.name}' has no CandidatePolicy: choose 'MlpPolicy', or one of {having}")
-        found: type[BasePolicy] = getattr(importlib.import_module("agents.candidate_policy"), self.candidate_policy)
+        module, classes = POLICIES[name]
+        if self.name not in classes:
+            having = ", ".join(classes)
+            raise UserError(f"'{self.name}' has no {name}: choose 'MlpPolicy', or one of {having}")
+        found: type[BasePolicy] = getattr(importlib.import_module(module), classes[self.name])
         return found
 
+
+POLICIES: dict[str, tuple[str, Mapping[str, str]]] = {
+    "ActionStartPolicy": (
+        "agents.action_start",
+        {"ppo": "ActionStartPolicy", "a2c": "ActionStartPolicy"},
+    ),
+    "CandidatePolicy": (
+        "agents.candidate_policy",
+        {
+            "ppo": "CandidateActorCriticPolicy",
+            "ppo_mask": "MaskableCandidateActorCriticPolicy",
+            "a2c": "CandidateActorCriticPolicy",
+            "dqn": "CandidateDQNPolicy",
+        },
+    ),
+    "PacingPolicy": (
+        "agents.pacing_policy",
+        {
+            "ppo": "PacingActorCriticPolicy",
+            "ppo_mask": "MaskablePacingActorCriticPolicy",
+            "a2c": "PacingActorCriticPolicy",
+        },
+    ),
+}
+"""The policies of our own: module, and class by algorithm."""
 
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm("ppo", "stable_baselines3:PPO", _ANY, "CandidateActorCriticPolicy"),
-        Algorithm(
-            "ppo_mask", "sb3_contrib:MaskablePPO", (spaces.Discrete,), "MaskableCandidateActorCriticPolicy", masks=True
-        ),
-        Algorithm("a2c", "stable_baselines3:A2C", _ANY, "CandidateActorCriticPolicy"),
-        Algorithm("dqn", "stable_baselines3:DQN", (spaces.Discrete,), "CandidateDQNPolicy"),
+        Algorithm("ppo", "stable_baselines3:PPO", _ANY),
+        Algorithm("ppo_mask", "sb3_contrib:MaskablePPO", (spaces.Discrete,), masks=True),
+        Algorithm("a2c", "stable_baselines3:A2C", _ANY),
+        Algorithm("dqn", "stable_baselines3:DQN", (spaces.Discrete,)),
         Algorithm("qrdqn", "sb3_contrib:QRDQN", (spaces.Discrete,)),
         Algorithm("sac", "stable_baselines3:SAC", (spaces.Box,)),
         Algorithm("td3", "stable_baselines3:TD3", (spaces.Box,)),

@@ -1,0 +1,89 @@
+"""Search for the best linear rule of `kml/LfsPacing-v0` on training workloads, by the cross-entropy method.
+
+    python -m agents.pace_search
+
+Prints each generation, and at the end the `initial_rule` to put into a hyperparameter file, where the pacing policy
+begins. A rule is what `agents.pacing_policy.rule_parts` makes of its numbers, whatever the workload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from agents.action_search import DEVIATION, cross_entropy, mean_loss
+from agents.baselines import PACING, suite_of
+from agents.pacing_policy import BUILTIN_SCORE, RULE_NUMBERS, rule_parts, rule_vector, scores_of_choices
+from kml_envs.errors import OneLineParser, run_command
+from kml_envs.suites import workload_names
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+EPISODE_VOLUMES = 1.0
+START = {
+    # Greedy; in the background up to eight sections above the reserve, while a write waits from two down.
+    "victim_valid_share": -1.0,
+    "background_bias": 0.5,
+    "background_free_sections": -1.0,
+    "foreground_bias": 0.3,
+    "foreground_free_sections": -1.0,
+}
+
+
+def main() -> None:
+    """Parse the command line and search."""
+    parser = OneLineParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--generations", type=int, default=16)
+    parser.add_argument("--population", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workload", nargs="+", metavar="NAME", help="training workloads (default: all)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cost = mean_log_cost(arguments.workload or workload_names(suite_of(PACING, "train")), arguments.population)
+    start = rule_vector(START).numpy().astype(np.float64)
+    settings = (arguments.population, arguments.generations, arguments.seed)
+    found = cross_entropy(cost, start, DEVIATION / 2, *settings, report)
+    numbers = {name: round(float(number), 2) for name, number in zip(RULE_NUMBERS, found, strict=True)}
+    print("initial_rule: {" + ", ".join(f"{name}: {number}" for name, number in numbers.items() if number) + "}")
+
+
+def report(generation: int, cost: float) -> None:
+    """Print one generation: geometric mean of the cost under the Gaussian's mean."""
+    print(f"generation {generation:3}: cost of an episode {np.exp(cost) / 1000:.3f} s", flush=True)
+
+
+def mean_log_cost(workloads: Sequence[str], population: int) -> Callable[[FloatArray], FloatArray]:
+    """The logarithm of cost and device time of the user's writes under rules, mean over workloads.
+
+    Args:
+        workloads: Names.
+        population: Rules that are played side by side, on the same episode of each workload.
+
+    Returns:
+        Costs (population,) of rules (population, P), in the order of RULE_NUMBERS.
+    """
+    return mean_loss(PACING, {"episode_volumes": EPISODE_VOLUMES}, workloads, population, log_cost, choose)
+
+
+def log_cost(infos: Mapping[str, Any], ended: BoolArray) -> FloatArray:
+    """Losses of the rows whose episodes have ended, from the infos of that step."""
+    cost, user = (np.asarray(infos[name], np.float64)[ended] for name in ("cost_ms", "user_ms"))
+    return np.asarray(np.log(cost + user))
+
+
+def choose(observations: npt.NDArray[np.float32], rules: FloatArray) -> npt.NDArray[np.int64]:
+    """(N,) choices of the rules (N, P) from observations (N, 75)."""
+    seen = torch.from_numpy(observations)
+    parts = rule_parts(seen, torch.from_numpy(rules.astype(np.float32)))
+    scores = scores_of_choices(seen, torch.full((len(seen),), BUILTIN_SCORE), *parts)
+    chosen: npt.NDArray[np.int64] = scores.argmax(dim=1).numpy()
+    return chosen
+
+
+if __name__ == "__main__":
+    run_command(main)
