@@ -64,7 +64,7 @@ def explain(
         decisions[workload], infos = decisions_of(judged, workload, seeds)
         values.append(float(np.asarray(infos[measure.metric], np.float64).mean()))
     own = np.array(values)
-    kinds = importance_of_features(judged, feature_kinds(features), decisions, measure, seeds, tell)
+    kinds = importance_of_features(judged, feature_kinds(features, judged.env_id), decisions, measure, seeds, tell)
     parts = [
         f"{judged.name} on {judged.env_id}, {len(workloads)} workload{'s' * (len(workloads) != 1)}, "
         f"{len(seeds)} episode{'s' * (len(seeds) != 1)} each; {measure.title}: "

@@ -11,16 +11,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from agents.baselines import TUNE, VICTIM, Contender
+from agents.baselines import PACING, TUNE, VICTIM, Contender
 from agents.lfs_pictures import draw_tuning, draw_victims
+from agents.pacing_pictures import draw_pacing
 from agents.statistics import FloatArray
 from agents.watching import Decisions
 from kml_envs.files import write_atomically
+from kml_envs.lfs.pace import CHOICE_NAMES
 
 Draw = Callable[[Contender, Sequence[str], Sequence[int]], Mapping[str, Figure]]
 """Draws an agent's choices on workloads, in episodes of these seeds: figures by what they show."""
 
-PICTURES: dict[str, Draw] = {TUNE: draw_tuning, VICTIM: draw_victims}
+CHOICES: dict[str, tuple[str, ...]] = {PACING: CHOICE_NAMES}
+"""Names of the choices of an environment."""
+
+PICTURES: dict[str, Draw] = {TUNE: draw_tuning, VICTIM: draw_victims, PACING: draw_pacing}
 
 
 def draw_choices(
@@ -44,7 +49,7 @@ def draw_choices(
     Returns:
         Their paths.
     """
-    figures = {"actions": draw_actions(decisions, numbers)}
+    figures = {"actions": draw_actions(decisions, numbers, CHOICES.get(judged.env_id, ()))}
     if judged.env_id in PICTURES:
         figures.update(PICTURES[judged.env_id](judged, tuple(decisions), seeds))
     paths = []
@@ -54,8 +59,8 @@ def draw_choices(
     return tuple(paths)
 
 
-def draw_actions(decisions: Mapping[str, Decisions], numbers: tuple[str, ...]) -> Figure:
-    """Mean of each number of the action by workload, or how often each candidate is chosen."""
+def draw_actions(decisions: Mapping[str, Decisions], numbers: tuple[str, ...], choices: tuple[str, ...] = ()) -> Figure:
+    """Mean of each number of the action by workload, or how often each choice is taken, by its name if it has one."""
     workloads = tuple(decisions)
     if numbers:
         flat = [each.actions.reshape(-1, len(numbers)) for each in decisions.values()]
@@ -63,7 +68,7 @@ def draw_actions(decisions: Mapping[str, Decisions], numbers: tuple[str, ...]) -
         spread = np.stack([actions.std(axis=0) for actions in flat], axis=1)
         labels, limits, colours = numbers, (-1.0, 1.0), "RdBu_r"
     else:
-        shown, labels = _shares(decisions)
+        shown, labels = _shares(decisions, choices)
         spread, limits, colours = np.full(shown.shape, np.nan), (0.0, 1.0), "Greys"
     figure = Figure(figsize=(1.1 * len(workloads) + 4.0, 0.32 * len(labels) + 2.2), layout="constrained")
     axes = figure.add_subplot()
@@ -79,7 +84,7 @@ def draw_actions(decisions: Mapping[str, Decisions], numbers: tuple[str, ...]) -
     return figure
 
 
-def _shares(decisions: Mapping[str, Decisions]) -> tuple[FloatArray, tuple[str, ...]]:
+def _shares(decisions: Mapping[str, Decisions], choices: tuple[str, ...]) -> tuple[FloatArray, tuple[str, ...]]:
     """(K, W) how often each choice was taken, and its label; choices never taken are left out."""
     count = 1 + max(int(each.actions.max()) for each in decisions.values())
     shares = np.stack(
@@ -90,4 +95,4 @@ def _shares(decisions: Mapping[str, Decisions]) -> tuple[FloatArray, tuple[str, 
         axis=1,
     )
     taken = np.flatnonzero(shares.any(axis=1))
-    return shares[taken], tuple(f"choice {choice}" for choice in taken)
+    return shares[taken], tuple(choices[choice] if choices else f"choice {choice}" for choice in taken)

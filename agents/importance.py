@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import gymnasium
 import numpy as np
 
-from agents.baselines import TUNE, Array, Contender, Policy
+from agents.baselines import PACING, TUNE, Array, Contender, Policy
 from agents.measures import Measure
 from agents.playing import play
 from agents.statistics import FloatArray
 from agents.watching import Changed, Decisions
+from kml_envs.lfs.pace import RULES
 
 JUDGED_DECISIONS = 2000  # of which the changes of the action are taken
 _DRAWS = 4  # replacements of each of them
@@ -31,6 +32,12 @@ PARTS: dict[str, dict[str, tuple[int, ...]]] = {
     },
 }
 """Numbers of an environment's action that belong together; elsewhere each stands for itself."""
+
+CANDIDATE_NAMES: dict[str, tuple[str, ...]] = {
+    # Longer names first: one begins with another.
+    PACING: tuple(sorted((rule.name.lower() for rule in RULES), key=len, reverse=True)),
+}
+"""What the features of candidates begin with, where candidates have names."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,19 @@ class Importance:
     values: FloatArray
 
 
-def feature_kinds(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Columns by kind of feature: names that differ in numbers only are of one kind, named without them."""
+def feature_kinds(names: Sequence[str], env_id: str = "") -> dict[str, tuple[int, ...]]:
+    """Columns by kind of feature: names that differ in numbers only are of one kind, named without them.
+
+    Args:
+        names: Of the features.
+        env_id: Their environment; where it names candidates by the rules that choose them, the same number of all
+            candidates is of one kind too.
+    """
+    rules = "|".join(CANDIDATE_NAMES.get(env_id, ()))
     kinds: dict[str, list[int]] = {}
     for column, name in enumerate(names):
-        kinds.setdefault(re.sub(r"_?\d+", "", name), []).append(column)
+        kind = re.sub(rf"^({rules})_", "candidate_", name) if rules else name
+        kinds.setdefault(re.sub(r"_?\d+", "", kind), []).append(column)
     return {name: tuple(columns) for name, columns in kinds.items()}
 
 

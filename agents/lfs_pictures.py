@@ -49,11 +49,20 @@ class Sections:
     thresholds: list[tuple[float, ...]] = field(default_factory=list)
 
 
+Choose = Callable[[Any, int, Array, Sections], int]
+"""The section that the agent cleans: of a subsystem, a row and the row's action; -1: none."""
+
+
 def draw_victims(judged: Contender, workloads: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Figure]:
     """Draw which candidates an agent of `kml/LfsVictim-v0` cleans."""
-    return {
-        "victims": _panels(_look_at(judged, workloads, seeds, _chosen_candidate), _draw_victims, "victims", _agreement)
-    }
+    return draw_victims_of(judged, workloads, seeds, _chosen_candidate)
+
+
+def draw_victims_of(
+    judged: Contender, workloads: Sequence[str], seeds: Sequence[int], choose: Choose
+) -> Mapping[str, Figure]:
+    """Draw which sections an agent cleans, by what its actions choose."""
+    return {"victims": _panels(_look_at(judged, workloads, seeds, choose), _draw_victims, "victims", _agreement)}
 
 
 def draw_tuning(judged: Contender, workloads: Sequence[str], seeds: Sequence[int]) -> Mapping[str, Figure]:
@@ -68,30 +77,27 @@ def draw_tuning(judged: Contender, workloads: Sequence[str], seeds: Sequence[int
     }
 
 
-Choose = Callable[[Any, int, Array, Sections], int]
-"""The section that the agent cleans: of a subsystem, a row and the row's action."""
+class _Looker:
+    """Looks at a subsystem about `_LOOKS` times in an episode, each time at the next decision to clean a section."""
+
+    def __init__(self, choose: Choose, sections: Sections, every: int) -> None:
+        self._choose, self._sections, self._every = choose, sections, every
+        self._moment = self._due = 0
+
+    def __call__(self, subsystem: Any, observations: Array, actions: Array) -> None:  # noqa: ANN401 (any LfsVolumes)
+        if self._moment >= self._due:
+            rows = range(subsystem.instances)
+            if any([_note(subsystem, row, actions[row], self._choose, self._sections) for row in rows]):
+                self._due = self._moment + self._every
+        self._moment += 1
 
 
 def _look_at(judged: Contender, workloads: Sequence[str], seeds: Sequence[int], choose: Choose) -> dict[str, Sections]:
     result = {}
     for workload in workloads:
         result[workload] = sections = Sections()
-        moments = _moments(judged, workload, seeds)
-        calls = iter(range(moments))
-
-        def look(
-            subsystem: Any,  # noqa: ANN401 (any LfsVolumes)
-            observations: Array,
-            actions: Array,
-            sections: Sections = sections,
-            calls: Any = calls,  # noqa: ANN401
-            every: int = max(1, moments * len(seeds) // _LOOKS),
-        ) -> None:
-            if next(calls, 0) % every == 0:
-                for row in range(subsystem.instances):
-                    _note(subsystem, row, actions[row], choose, sections)
-
-        watch(judged, workload, seeds, look)
+        every = max(1, _moments(judged, workload, seeds) * len(seeds) // _LOOKS)
+        watch(judged, workload, seeds, _Looker(choose, sections, every))
     return result
 
 
@@ -107,12 +113,13 @@ def _moments(judged: Contender, workload: str, seeds: Sequence[int]) -> int:
     return count
 
 
-def _note(subsystem: Any, row: int, action: Array, choose: Choose, sections: Sections) -> None:  # noqa: ANN401
+def _note(subsystem: Any, row: int, action: Array, choose: Choose, sections: Sections) -> bool:  # noqa: ANN401
+    """Note what would be cleaned at this moment; whether anything is."""
     volume = subsystem.state.volumes[row]
     start = int(volume["scan_start"])
     chosen = {"agent": choose(subsystem, row, action, sections)}
     if chosen["agent"] < 0:
-        return
+        return False
     for name, policy in RULES.items():
         chosen[name] = int(select_victim(volume, policy))
         volume["scan_start"] = start
@@ -129,6 +136,7 @@ def _note(subsystem: Any, row: int, action: Array, choose: Choose, sections: Sec
     quiet = (int(volume["user_writes"]) - records["last_invalidation"]) / float(volume["slots_per_section"])
     coldness = records["log"] / max(int(volume["settings"]["logs"]) - 1, 1)
     sections.found.append(np.stack([age, quiet, coldness], axis=1)[dirty])
+    return True
 
 
 def _chosen_candidate(subsystem: Any, row: int, action: Array, sections: Sections) -> int:  # noqa: ANN401

@@ -58,6 +58,11 @@ BUILTIN, WAIT, FIRST = 0, 1, 2
 """Choices: what the built-in algorithm does now; nothing; and from FIRST on a candidate and a quota."""
 
 CHOICES = FIRST + CANDIDATES * len(QUOTAS)
+CHOICE_NAMES = (
+    "built-in",
+    "wait",
+    *(f"{rule.name.lower().replace('_', '-')} 1/{quota}" for rule in RULES for quota in QUOTAS),
+)
 CONTEXT, TIME, PER_CANDIDATE = len(CONTEXT_FEATURES), len(TIME_FEATURES), len(CANDIDATE_FEATURES)
 FEATURE_NAMES = (
     *CONTEXT_FEATURES,

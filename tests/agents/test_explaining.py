@@ -15,10 +15,13 @@ from agents.importance import feature_kinds, importance_of_features, parts_of, w
 from agents.judging import JudgingOptions, judge
 from agents.lfs_pictures import draw_tuning, draw_victims
 from agents.measures import WRITE_AMPLIFICATION
+from agents.pacing_pictures import draw_pacing, shares_by_free_sections
 from agents.playing import play
 from agents.shipped import CARD, find_agent, shipped_names
 from agents.watching import Changed, Decisions, decisions_of
 from kml_envs.errors import UserError
+from kml_envs.lfs.pace import CHOICE_NAMES, CHOICES
+from kml_envs.lfs.pace import FEATURE_NAMES as PACING_FEATURE_NAMES
 from kml_envs.lfs.tune import ACTION_NAMES, FEATURE_NAMES
 from kml_envs.lfs.victim import FEATURE_NAMES as VICTIM_FEATURE_NAMES
 
@@ -114,8 +117,30 @@ def test_the_built_in_algorithm_chooses_as_greedy_does(env_id, draw, kwargs, mon
         assert np.array_equal(looked, play(judged, "zipf-0.9", SEEDS)["write_amplification"])
 
 
+def test_the_candidates_of_pacing_are_named_by_their_rules():
+    kinds = feature_kinds(PACING_FEATURE_NAMES, PACING)
+    assert len(kinds) == 5 + 14 + 8 and len(kinds["candidate_age"]) == 4 and "last_gap" in kinds
+    assert sorted(column for columns in kinds.values() for column in columns) == list(range(len(PACING_FEATURE_NAMES)))
+
+
+def test_pictures_of_pacing_show_when_it_cleans_and_what(kwargs):
+    judged = contender(RandomPolicy(gymnasium.spaces.Discrete(CHOICES)), {**kwargs, "episode_volumes": 0.5}, PACING)
+    figures = draw_pacing(judged, ("uniform@bursts-50-2000-20",), SEEDS)
+    assert set(figures) == {"pace", "victims"} and len(figures["pace"].axes) == 2
+    assert "same victim: greedy" in figures["victims"].axes[0].get_title()
+    seen = np.zeros((4, len(PACING_FEATURE_NAMES)))
+    seen[:, PACING_FEATURE_NAMES.index("free_sections")] = np.log2(1 + np.array([3, 3, 3, 40])) / 6
+    seen[3, PACING_FEATURE_NAMES.index("foreground")] = 1.0
+    shares = shares_by_free_sections(seen, np.array([1, 1, 5, 4]))
+    assert shares[0, 3].tolist() == [0.0, 2 / 3, 1 / 3, 0.0, 0.0] and shares[1, -1].tolist() == [0, 0, 0, 0, 1]
+    assert np.isnan(shares[1, :-1]).all()
+    decisions = {"uniform": Decisions(np.zeros((1, 2, 1)), np.array([[1, 4]]), None)}
+    labels = [label.get_text() for label in draw_actions(decisions, (), CHOICE_NAMES).axes[0].get_yticklabels()]
+    assert labels == ["wait", "greedy 1/16"]
+
+
 def test_environments_without_a_picture_get_a_map_of_actions(kwargs, tmp_path):
-    judged = contender(RandomPolicy(gymnasium.spaces.Discrete(13)), {}, PACING)
+    judged = contender(RandomPolicy(gymnasium.spaces.Discrete(13)), {}, "another")
     chosen = np.array([[0, 3], [3, 3]])
     decisions = {name: Decisions(np.zeros((2, 2, 1)), chosen, None) for name in ("uniform", "zipf-0.9")}
     texts = {text.get_text() for text in draw_actions(decisions, ()).axes[0].texts}
