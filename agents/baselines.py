@@ -207,7 +207,8 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
     """What `evaluate.py --policy NAME` stands for.
 
     Args:
-        name: A built-in algorithm, `random-action[:SEED]`, or `constant:NUMBER[,NUMBER…]`.
+        name: A built-in algorithm, `random-action[:SEED]`, `constant:NUMBER[,NUMBER…]`, or, of `kml/LfsPacing-v0`,
+            `rule`: the linear rule that training begins with.
         env_id: The environment.
         env_kwargs: Its arguments.
 
@@ -215,6 +216,10 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
         UserError: The name is none of these.
     """
     kind, _, argument = name.partition(":")
+    if name == "rule" and env_id == PACING:
+        from agents.pace_search import RulePolicy  # imports this module, and torch
+
+        return Contender(name, env_id, env_kwargs, lambda space: RulePolicy())
     if kind == "random-action":
         seed = int(_numbers(argument)[0]) if argument else 0
         return Contender(name, env_id, env_kwargs, lambda space: RandomPolicy(space, seed))
@@ -269,7 +274,7 @@ def names_of(env_id: str, selection: str | Sequence[str]) -> tuple[str, ...]:
 
 def _pacing_contender(name: str, env_kwargs: Mapping[str, Any]) -> Contender:
     if name not in BACKGROUNDS:
-        raise unknown_name("policy", name, (*BACKGROUNDS, "random-action[:SEED]"))
+        raise unknown_name("policy", name, (*BACKGROUNDS, "rule", "random-action[:SEED]"))
     # All are measured by the objective of the agent's environment.
     given = {key: env_kwargs[key] for key in ("builtin", "latency_limit_ms", "move_price_us") if key in env_kwargs}
     kwargs = {**env_kwargs, **PacingArguments(**given).cost()._asdict(), "builtin": name, "mode": "emergency"}

@@ -108,7 +108,7 @@ SUITES: dict[str, BenchmarkSuite] = {
         BenchmarkSuite(
             "lfs-pacing",
             PACING,
-            "ppo_mask",
+            "ppo",
             TAIL_LATENCY,
             goals=(
                 Goal(GoalKind.OWN_BUILTIN, 0.4, TAIL_LATENCY.metric),

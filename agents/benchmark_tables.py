@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from agents.benchmark_goals import goal_rows
+from agents.benchmark_latencies import latency_table
 from agents.benchmark_results import SuiteResult, over_runs
+from agents.measures import TAIL_LATENCY
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval, geometric_mean
 from agents.tables import format_table
@@ -25,15 +27,16 @@ Rows = list[list[str]]
 
 def describe_suite(result: SuiteResult) -> str:
     """The table and what it says, for a terminal."""
-    header, rows = suite_table(result)
-    return "\n".join([heading(result), "", format_table(header, rows), "", *sentences(result)])
+    tables = [line for header, rows in suite_tables(result) for line in (format_table(header, rows), "")]
+    return "\n".join([heading(result), "", *tables, *sentences(result)])
 
 
 def markdown_suite(result: SuiteResult) -> str:
     """The same as Markdown."""
-    header, rows = suite_table(result)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join([heading(result), "", *lines, "", *(f"- {sentence}" for sentence in sentences(result)), ""])
+    lines = []
+    for header, rows in suite_tables(result):
+        lines += ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)] + [""]
+    return "\n".join([heading(result), "", *lines, *(f"- {sentence}" for sentence in sentences(result)), ""])
 
 
 def heading(result: SuiteResult) -> str:
@@ -44,6 +47,11 @@ def heading(result: SuiteResult) -> str:
         f"{episodes} episode{'s' * (episodes != 1)} a workload; agent: interquartile mean over {count} "
         f"training seed{'s' * (count != 1)} [95 % bootstrap interval]"
     )
+
+
+def suite_tables(result: SuiteResult) -> list[tuple[list[str], Rows]]:
+    """The suite's table, and of latencies one with all measures."""
+    return [suite_table(result), *([latency_table(result)] if result.suite.measure is TAIL_LATENCY else [])]
 
 
 def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:

@@ -3,12 +3,13 @@
     python -m agents.pace_search
 
 Prints each generation, and at the end the `initial_rule` to put into a hyperparameter file, where the pacing policy
-begins. A rule is what `agents.pacing_policy.rule_parts` makes of its numbers, whatever the workload.
+begins. A rule is what `agents.pacing_policy.rule_parts` makes of its numbers, whatever the workload;
+`python evaluate.py --policy rule --env kml/LfsPacing-v0` plays the one in that file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy.typing as npt
 import torch
 
 from agents.action_search import DEVIATION, EPISODE_SEED, cross_entropy
-from agents.baselines import PACING, suite_of
+from agents.baselines import PACING, Array, State, suite_of
+from agents.hyperparameter_files import read_entry
 from agents.pacing_policy import BUILTIN_SCORE, RULE_NUMBERS, rule_parts, rule_vector, scores_of_choices
 from agents.vector_env import make_native_env
 from kml_envs.errors import OneLineParser, run_command
@@ -94,6 +96,25 @@ def choose(observations: npt.NDArray[np.float32], rules: FloatArray) -> npt.NDAr
     scores = scores_of_choices(seen, torch.full((len(seen),), BUILTIN_SCORE), *parts)
     chosen: npt.NDArray[np.int64] = scores.argmax(dim=1).numpy()
     return chosen
+
+
+class RulePolicy:
+    """The linear rule that training begins with: `evaluate.py --policy rule`."""
+
+    def __init__(self, numbers: Mapping[str, float] | None = None) -> None:
+        """Recommend by a rule; None: the one in the hyperparameters."""
+        given = read_entry("ppo", PACING)["policy_kwargs"]["initial_rule"] if numbers is None else numbers
+        self._rule = rule_vector(given).numpy().astype(np.float64)
+
+    def predict(
+        self,
+        observation: Array,
+        state: State = None,
+        episode_start: Array | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Array, State]:
+        """Choices (N,) from observations (N, 75)."""
+        return choose(observation, np.tile(self._rule, (len(observation), 1))), state
 
 
 if __name__ == "__main__":

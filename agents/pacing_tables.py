@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.results import Comparison
-from agents.statistics import geometric_mean
+from agents.statistics import FloatArray, geometric_mean
 from agents.tables import format_table
 
 TAILS = {"p99": "latency_p99_ms", "p99.9": "latency_p999_ms", "p99.99": "latency_p9999_ms"}
@@ -73,7 +73,12 @@ def verdict(comparison: Comparison) -> str:
 
 def tail(comparison: Comparison, policy: str, metric: str) -> float:
     """Geometric mean of a latency percentile over workloads and seeds, in ms."""
-    return float(np.exp(np.log(np.maximum(comparison.results.of(policy, metric), 1e-3)).mean()))
+    return geometric_tail(comparison.results.of(policy, metric))
+
+
+def geometric_tail(latencies_ms: FloatArray) -> float:
+    """Geometric mean of latencies of any shape, in ms; those below a microsecond count as one."""
+    return float(np.exp(np.log(np.maximum(latencies_ms, 1e-3)).mean()))
 
 
 _SUMS = ("stalls", "stall_ms", "cost_ms")

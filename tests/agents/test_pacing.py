@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from agents.baselines import PACING, Contender, compared_builtins, named_contender, suite_of
+from agents.benchmark_results import SuiteResult
+from agents.benchmark_suites import SUITES
+from agents.benchmark_tables import describe_suite
 from agents.callbacks import score
 from agents.evaluation import compare, report
 from agents.exports import write_csv, write_json
-from agents.pacing_tables import verdict
+from agents.pacing_tables import TAILS, verdict
 from agents.q_learning_cleaner import ACTIONS, QLearningCleaner
+from agents.results import Evaluation
 from agents.vector_env import make_native_env
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, SHIPPED_COSTS
 from kml_envs.errors import UserError
@@ -38,6 +42,12 @@ def test_every_builtin_is_measured_by_the_same_objective():
         named_contender("greedy", PACING, {})
 
 
+def test_the_rule_that_training_begins_with_plays():
+    result = compare(named_contender("rule", PACING, SMALL), WORKLOADS, (1,))
+    assert result.reference == "f2fs" and "rule" not in result.builtins
+    assert (result.results.of("rule", "cost_ms") < result.results.of("foreground", "cost_ms")).all()
+
+
 def test_results_are_written_without_oracles(comparison, tmp_path):
     write_json(tmp_path / "all.json", comparison, {})
     write_csv(tmp_path / "all.csv", comparison)
@@ -47,6 +57,23 @@ def test_results_are_written_without_oracles(comparison, tmp_path):
 
 def test_suites_are_those_with_arrival_times():
     assert suite_of(PACING, "held-out") == "paced-held-out" and suite_of("kml/LfsTune-v0", "train") == "train"
+
+
+def test_a_suite_of_latencies_shows_all_measures():
+    def achieved(policies, scale):
+        values = np.repeat(np.array(scale, float)[:, None, None], 2, axis=2)
+        metrics = {name: 10.0 * values for name in (*TAILS.values(), "stalls", "write_amplification")}
+        metrics |= {"stall_ms": 1500.0 * values, "moved_blocks": 100.0 * values, "user_blocks": 0.0 * values + 100.0}
+        return Evaluation(policies, ("uniform",), (1, 2), metrics)
+
+    references = achieved(("f2fs", "ssdfs"), (2.0, 1.0))
+    runs = {seed: achieved(("agent",), (scale,)) for seed, scale in enumerate((0.25, 0.5, 0.75))}
+    text = describe_suite(SuiteResult(SUITES["lfs-pacing"], references, runs, {}, {}))
+    rows = {row.split()[0]: row for row in text.splitlines() if row.startswith(("f2fs  ", "agent  "))}
+    assert rows["f2fs"].split() == ["f2fs", "20.00", "20.00", "20.00", "40", "6.0", "3.000"]
+    assert "5.00 [2.50, 7.50]" in rows["agent"] and "1.5 [0.8, 2.2]" in rows["agent"]
+    assert "1.500 [1.250, 1.750]" in rows["agent"]
+    assert "latency_p999_ms: saved against the environment's own built-in algorithm: at least 40 %" in text
 
 
 def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
