@@ -35,6 +35,8 @@ class RunSettings:
         normalize: Whether rewards are divided by the running standard deviation of the return.
         clip_reward: Bound of the rewards after that.
         env_kwargs: Arguments of the environment in training, which those of the command line replace.
+        average_reward: Whether rewards are measured against their average for the same progress (see
+            `agents.average_reward`).
         imitate: Whether the policy first imitates the teachers of its environment (see `agents.teaching`).
         model: Arguments of the algorithm's constructor, as written.
     """
@@ -45,6 +47,7 @@ class RunSettings:
     normalize: bool = False
     clip_reward: float = 10.0
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    average_reward: bool = False
     imitate: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,6 +80,7 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
     env_kwargs = model.pop("env_kwargs", None) or {}
     if not isinstance(env_kwargs, Mapping):
         raise UserError(f"env_kwargs {env_kwargs!r}: must be arguments of the environment by name")
+    average_reward = bool(model.pop("average_reward", False))
     imitate = bool(model.pop("imitate", False))
     normalize = model.pop("normalize", False)
     clip_reward = 10.0
@@ -89,6 +93,7 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
         normalize=bool(normalize),
         clip_reward=clip_reward,
         env_kwargs=dict(env_kwargs),
+        average_reward=average_reward,
         imitate=imitate,
         model=model,
         **run,

@@ -80,7 +80,8 @@ def mean_log_cost(workloads: Sequence[str], population: int) -> Callable[[FloatA
             mask = np.arange(rows) // population == place
             seen, _ = environment.reset(seed=seeds, options={"workload": workload, "reset_mask": mask})
         acting = np.tile(rules, (len(workloads), 1))
-        finished, infos = np.zeros(rows, np.bool_), {}
+        finished = np.zeros(rows, np.bool_)
+        infos: dict[str, Any] = {}
         while not finished.all():
             seen, _, _, finished, infos = environment.step(choose(seen, acting))
         paid: FloatArray = np.log(np.asarray(infos["cost_ms"] + infos["user_ms"], np.float64))

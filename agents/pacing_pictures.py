@@ -44,14 +44,15 @@ def shares_by_free_sections(seen: Array, actions: Array) -> FloatArray:
         seen: (T, 75) observations.
         actions: (T,) choices.
     """
-    free = np.exp2(6.0 * seen[:, FEATURE_NAMES.index("free_sections")]) - 1.0
-    free = np.minimum(np.rint(free).astype(np.int64), MOST_FREE)
+    sections = np.exp2(6.0 * seen[:, FEATURE_NAMES.index("free_sections")]) - 1.0
+    free = np.minimum(np.rint(sections), MOST_FREE).astype(np.int64)
     foreground = seen[:, FEATURE_NAMES.index("foreground")] > 0.5
     kinds = np.where(actions < FIRST, actions, FIRST + (actions - FIRST) % len(QUOTAS))
     counts = np.zeros((len(_SITUATIONS), MOST_FREE + 1, len(KINDS)))
-    np.add.at(counts, (foreground.astype(np.int64), free, kinds), 1.0)
+    np.add.at(counts, (foreground.astype(np.int64), free, kinds.astype(np.int64)), 1.0)
     total = counts.sum(axis=2, keepdims=True)
-    return np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    shares: FloatArray = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    return shares
 
 
 def chosen_section(subsystem: Any, row: int, action: Array, sections: Sections) -> int:  # noqa: ANN401

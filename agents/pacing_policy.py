@@ -45,7 +45,7 @@ _URGENCY_COLUMNS = [_FEATURE[name] for name in URGENCY_FEATURES]
 _PRESENT = CANDIDATE_FEATURES.index("present")
 _VICTIMS, _URGENCY = len(VICTIM_NUMBERS), 1 + len(URGENCY_FEATURES)
 _PARTS = 2 + len(QUOTAS) + CANDIDATES  # outputs of the network: built-in, urgency, quotas, candidates
-_LARGE_QUOTA = 1.0  # a quota that a rule does not want stays so far behind
+_LARGE_QUOTA = 1.0  # a quota that no rule wants stays so far behind
 
 
 def rule_vector(numbers: Mapping[str, float]) -> torch.Tensor:
@@ -81,13 +81,13 @@ def rule_parts(observations: torch.Tensor, numbers: torch.Tensor) -> tuple[torch
     urgency = torch.where(foreground > 0.5, urgencies[1], urgencies[0])
     # In the background the full quota, while a write waits the smallest, and a quarter where a rule wants it.
     free = observations[:, _FEATURE["free_sections"]]
-    in_background = torch.stack(torch.broadcast_tensors(torch.zeros_like(free), quarter[..., 0] - 0.5), dim=-1)
-    in_foreground = quarter[..., 1] + quarter[..., 2] * free - 0.5
-    nothing = torch.full_like(free, -_LARGE_QUOTA)
+    wanted, never = torch.zeros_like(free), torch.full_like(free, -_LARGE_QUOTA)
+    background_quarter = wanted + quarter[..., 0] - 0.5
+    foreground_quarter = quarter[..., 1] + quarter[..., 2] * free - 0.5
     quotas = torch.where(
-        (foreground > 0.5)[:, None],
-        torch.stack(torch.broadcast_tensors(nothing, in_foreground, torch.zeros_like(free)), dim=-1),
-        torch.cat([in_background, nothing[:, None]], dim=-1),
+        foreground[:, None] > 0.5,
+        torch.stack([never, foreground_quarter, wanted], dim=-1),
+        torch.stack([wanted, background_quarter, never], dim=-1),
     )
     candidates = _candidates(observations)[..., 1:]
     victims = (candidates * victim[..., None, :]).sum(dim=-1)

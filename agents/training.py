@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.algorithms import Algorithm, find_algorithm, make_model
 from agents.allocator import keep_freed_memory
+from agents.average_reward import AverageReward
 from agents.baselines import Contender, names_of, suite_of
 from agents.callbacks import (
     Evaluate,
@@ -283,11 +284,11 @@ def _make_env(plan: Plan, options: TrainingOptions) -> NativeVecEnv:
 def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str) -> BaseAlgorithm:
     """The model to be trained; one that is continued gets parameters only, so that no saved code ever runs."""
     arguments = constructor_arguments(plan.settings.model)
-    wrapped: VecEnv = env
+    wrapped: VecEnv = AverageReward(env) if plan.settings.average_reward else env
     if plan.settings.normalize:
         gamma = float(arguments.get("gamma", 0.99))
         clip = plan.settings.clip_reward
-        wrapped = VecNormalize(env, norm_obs=False, norm_reward=True, clip_reward=clip, gamma=gamma)
+        wrapped = VecNormalize(wrapped, norm_obs=False, norm_reward=True, clip_reward=clip, gamma=gamma)
     model = make_model(algorithm, wrapped, arguments, seed=plan.seed, device=device)
     if plan.saved is not None:
         try:
