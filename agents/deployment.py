@@ -21,8 +21,8 @@ from kml_envs.proxy.modes import Mode
 UNITS = 60.0
 """Length of a deployment, where nothing else is asked for; what a unit is depends on the environment: `unit_of`."""
 
-EVALUATION_UNITS = {VICTIM: 40.0, PACING: 40.0}
-"""Shorter ones for the evaluations of a training, where the agent is asked at every operation, which takes time."""
+EVALUATION_UNITS = {VICTIM: 40.0, PACING: 0.0}
+"""Shorter ones or none for the evaluations of a training, where the agent is asked so often that they take long."""
 
 DAMON_UNIT_S = 30.0
 """Seconds of a program under DAMON that stand for a volume of user writes."""
