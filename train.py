@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--eval-deployment",
         type=float,
         metavar="VOLUMES",
-        help="length of its runs under mode auto; 0: none (default: 60 or 40)",
+        help="length of its runs under mode auto; 0: none (default: 60, LfsVictim 40, LfsPacing 0)",
     )
     add("--save-freq", type=int, help="steps between checkpoints; 0: none (default: a quarter of the training)")
     add("-tb", "--tensorboard-log", metavar="FOLDER", help="event files; '': none (default: in the run's folder)")
