@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.baselines import PACING, TUNE, Array, Contender, Policy
 from agents.measures import Measure
-from agents.playing import play
+from agents.playing import evaluate
 from agents.statistics import FloatArray
 from agents.watching import Changed, Decisions
 from kml_envs.lfs.pace import RULES
@@ -182,5 +182,5 @@ def _held(contender: Contender, numbers: Sequence[int], instead: Array) -> Conte
 def _values(
     contender: Contender, workloads: Sequence[str] | Mapping[str, Decisions], measure: Measure, seeds: Sequence[int]
 ) -> FloatArray:
-    played = [play(contender, workload, seeds, (measure.metric,))[measure.metric] for workload in workloads]
-    return np.array([values.mean() for values in played])
+    values: FloatArray = evaluate(contender, tuple(workloads), seeds).metrics[measure.metric][0].mean(axis=1)
+    return values
