@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.baselines import PACING, Contender, compared_builtins, named_contender, suite_of
+from agents.baselines import PACING, Contender, builtin_contender, compared_builtins, named_contender, suite_of
 from agents.benchmark_results import SuiteResult
 from agents.benchmark_suites import SUITES
 from agents.benchmark_tables import describe_suite
@@ -11,8 +11,10 @@ from agents.callbacks import score
 from agents.evaluation import compare, report
 from agents.exports import write_csv, write_json
 from agents.pacing_tables import TAILS, verdict
+from agents.playing import evaluate, play
 from agents.q_learning_cleaner import ACTIONS, QLearningCleaner
 from agents.results import Evaluation
+from agents.shipped import load_agent
 from agents.vector_env import make_native_env
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, SHIPPED_COSTS
 from kml_envs.errors import UserError
@@ -74,6 +76,24 @@ def test_a_suite_of_latencies_shows_all_measures():
     assert "5.00 [2.50, 7.50]" in rows["agent"] and "1.5 [0.8, 2.2]" in rows["agent"]
     assert "1.500 [1.250, 1.750]" in rows["agent"]
     assert "latency_p999_ms: saved against the environment's own built-in algorithm: at least 40 %" in text
+
+
+def test_the_shipped_agent_keeps_writes_from_waiting(one_thread):
+    kwargs, workload, seeds = {"episode_volumes": 0.5}, "hot-cold-0.8-0.2@bursts-400-1500-30", (1001, 1002)
+    model = load_agent("lfs-pacing").model
+    agent = play(Contender("agent", PACING, kwargs, lambda space: model), workload, seeds)
+    builtin = play(builtin_contender("f2fs", PACING, kwargs), workload, seeds)
+    assert (agent["latency_p999_ms"] < 0.6 * builtin["latency_p999_ms"]).all()
+    assert agent["stall_ms"].sum() < 0.3 * builtin["stall_ms"].sum()
+    assert agent["moved_blocks"].sum() < builtin["moved_blocks"].sum()
+
+
+def test_workloads_side_by_side_play_as_each_alone():
+    contender = named_contender("rule", PACING, SMALL)
+    together = evaluate(contender, WORKLOADS, (1, 2))
+    for row, workload in enumerate(WORKLOADS):
+        for name, values in play(contender, workload, (1, 2)).items():
+            assert np.array_equal(together.metrics[name][0, row], values), name
 
 
 def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
