@@ -36,6 +36,7 @@ class Course:
         subsystem: BatchedSubsystem,
         life_cycle: LifeCycle,
         share: Callable[[], FloatArray],
+        moved: Callable[[], None],
         units_ended: Callable[[UnitOutcome], None],
     ) -> None:
         """Prepare; `adopt` and `begin` must follow.
@@ -44,6 +45,7 @@ class Course:
             subsystem: What is run.
             life_cycle: Says which instances run; the others stand still.
             share: Gives the agent's share (N,) of the units drawn now.
+            moved: Told at every stop on the way: what is added up there does not depend on where other rows stop.
             units_ended: Told of units that have ended, before the next ones are drawn.
         """
         count = subsystem.instances
@@ -54,7 +56,7 @@ class Course:
         self.agent_everywhere = False
         self.agent_had_unit: BoolArray = np.zeros(count, dtype=np.bool_)
         self._subsystem, self._life_cycle = subsystem, life_cycle
-        self._share, self._units_ended = share, units_ended
+        self._share, self._moved, self._units_ended = share, moved, units_ended
         self._schedule: UnitSchedule | None = None
         self._agent_rows: BoolArray = np.zeros(count, dtype=np.bool_)  # controlled by the agent, where no units are
         self._seeds: npt.NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
@@ -152,6 +154,7 @@ class Course:
             stranded = rows & ~(subsystem.pending() | (progress >= until))
             if np.count_nonzero(stranded):
                 raise SubsystemError(_stranded(stranded, progress, until))
+            self._moved()
             self._end_units(progress)
             rows = self._settle(rows)
         self.all_asked = np.count_nonzero(self.asked) == len(self.asked)

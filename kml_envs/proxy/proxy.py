@@ -59,7 +59,7 @@ class MLModelProxy:
         self.efficiency: Efficiency
         self.generation: IntArray = np.zeros(count, dtype=np.int64)
         self.data_set_state: npt.NDArray[np.int8] = np.full(count, DataSetState.ALLOCATED, dtype=np.int8)
-        self.course = Course(subsystem, self.life_cycle, self._share, self._units_ended)
+        self.course = Course(subsystem, self.life_cycle, self._share, self.estimate_efficiency, self._units_ended)
         self.statistics = Statistics(count)
         self._waits = subsystem if isinstance(subsystem, Waiting) else None
         self._rows: IntArray = np.arange(count)
@@ -107,7 +107,6 @@ class MLModelProxy:
         begun = self.course.begun & self.life_cycle.running() & ~self.finished
         if begun.any():
             self.course.begin_units(begun)
-            self.estimate_efficiency()
             self.data_set_state[begun] = DataSetState.OBSOLETE
             self._published = False
 
@@ -146,7 +145,6 @@ class MLModelProxy:
         self.controller.reset(rows, forget)
         self._saved[rows] = 0.0
         self.course.begin(rows, seeds)
-        self.estimate_efficiency()
         self.data_set_state[rows] = DataSetState.OBSOLETE
         self._published = False
 
@@ -422,7 +420,6 @@ class MLModelProxy:
 
     def _units_ended(self, outcome: UnitOutcome) -> None:
         """Let everybody learn from units that are over."""
-        self.estimate_efficiency()
         self.efficiency.unit_ended(outcome)
         self.controller.unit_ended(outcome)
 
