@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kml_envs.damon.monitor_tuning import BUILTINS as MONITOR_BUILTINS
+from kml_envs.damon.monitor_settings import BUILTINS as MONITOR_BUILTINS
 from kml_envs.damon.monitor_tuning import CPU_PRICE
 from kml_envs.damon.oracle import placement_bound, reclaim_bound
-from kml_envs.damon.programs import Machine
-from kml_envs.damon.reclaim import BUILTINS as RECLAIM_BUILTINS
-from kml_envs.damon.tier import BUILTINS as TIER_BUILTINS
+from kml_envs.damon.reclaim_settings import BUILTINS as RECLAIM_BUILTINS
+from kml_envs.damon.tier_settings import BUILTINS as TIER_BUILTINS
+from kml_envs.damon.warm_programs import Machine
 from kml_envs.workloads.memory_workloads import MemoryWorkload
 
 MONITOR, RECLAIM, TIER = "kml/DamonMonitor-v0", "kml/DamonReclaim-v0", "kml/DamonTier-v0"

@@ -12,7 +12,7 @@ from agents.playing import episode_seeds, make_environment
 from agents.results import Comparison, Evaluation
 from agents.statistics import FloatArray, bootstrap_interval
 from agents.tables import format_table
-from kml_envs.damon.programs import ORIGINS, WarmPrograms
+from kml_envs.damon.warm_programs import ORIGINS, WarmPrograms
 
 
 def evaluate_bound(bound: Bound, env_id: str, env_kwargs: Mapping[str, Any], like: Evaluation) -> Evaluation:

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
 from numba.core import config as numba_config
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numba.np.arrayobj import make_array, populate_array
 
 Record: TypeAlias = Any
@@ -54,6 +54,38 @@ def compiled(function: _Function) -> _Function:
         return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:
         settings.CACHE_DIR = previous
+
+
+class ChosenByRecord:
+    """A function of compiled code whose rule is chosen by the type of the record that is its first argument.
+
+    It is to compiled code what `functools.singledispatch` is to Python: a loop that calls it is compiled once for each
+    type. (A loop that took functions as arguments would be compiled anew in every process, since numba's cache on
+    disk cannot tell that they are the same ones.)
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Decorate a function whose body is empty: it names and documents the arguments of the rules."""
+        functools.update_wrapper(self, function)
+        self._rules: dict[Internal, Callable[..., Any]] = {}
+
+        def choose(first: Internal, *others: Internal) -> Callable[..., Any] | None:
+            return self._rules.get(first)
+
+        overload(self, jit_options={"error_model": "numpy"}, strict=False)(choose)
+
+    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 (as the rules have it)
+        """Refuse: only compiled functions can call it."""
+        raise NotImplementedError("to be called by compiled functions")
+
+    def rule(self, dtype: npt.DTypeLike) -> Callable[[_Function], _Function]:
+        """Make a decorator that registers a plain function as the rule for records of a type."""
+
+        def register(function: _Function) -> _Function:
+            self._rules[from_dtype(np.dtype(dtype))] = function
+            return function
+
+        return register
 
 
 def array_of(field: str, dtype: npt.DTypeLike, length: int = 0) -> Callable[[Record], Any]:

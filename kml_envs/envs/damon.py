@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from kml_envs.damon import rendering
 from kml_envs.damon.config import Context, MonitoringAttributes
 from kml_envs.damon.memory_config import MemoryConfig
-from kml_envs.damon.programs import Machine, MonitoredPrograms, WarmPrograms
+from kml_envs.damon.programs import MonitoredPrograms
+from kml_envs.damon.warm_programs import Machine, WarmPrograms
 from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
 from kml_envs.errors import UserError
 from kml_envs.memory_suites import make_memory_workloads

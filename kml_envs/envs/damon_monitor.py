@@ -10,16 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.damon import monitor_tuning
 from kml_envs.damon.checks import FEWEST_SAMPLES, LEAST_MIN_NR_REGIONS
-from kml_envs.damon.monitor_tuning import (
-    BUILTINS,
-    CPU_PRICE,
-    REFERENCE_US,
-    MonitorPrograms,
-    builtin_attributes,
-    watching_context,
-)
+from kml_envs.damon.monitor_settings import BUILTINS, builtin_attributes, watching_context
+from kml_envs.damon.monitor_tuning import CPU_PRICE, REFERENCE_US, MonitorPrograms
 from kml_envs.envs.damon import DamonEnv, DamonVectorEnv, ProgramArguments
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
 from kml_envs.errors import UserError, unknown_name
@@ -30,8 +23,8 @@ from kml_envs.proxy.verdict import reject
 class DamonMonitorSubsystem(MonitorPrograms):
     """Programs that ask for the monitor's attributes, as a `BatchedSubsystem`."""
 
-    observation = Bounds(monitor_tuning.FEATURE_NAMES, 0.0, 1.0)
-    recommendation: Choice | Bounds = Bounds(monitor_tuning.ACTION_NAMES, -1.0, 1.0)
+    observation = Bounds(MonitorPrograms.feature_names, 0.0, 1.0)
+    recommendation: Choice | Bounds = Bounds(MonitorPrograms.action_names, -1.0, 1.0)
 
     def snapshot(self) -> Snapshot:
         """Features of all rows."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.damon import reclaim
 from kml_envs.damon.memory_config import SWAP_DEVICES
-from kml_envs.damon.programs import Machine
-from kml_envs.damon.reclaim import BUILTINS, ReclaimPrograms, watching_context
+from kml_envs.damon.reclaim import ReclaimPrograms
+from kml_envs.damon.reclaim_settings import BUILTINS, watching_context
+from kml_envs.damon.warm_programs import Machine
 from kml_envs.envs.damon import DamonArguments, DamonEnv, DamonVectorEnv
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
 from kml_envs.errors import unknown_name
@@ -23,8 +23,8 @@ from kml_envs.proxy.verdict import reject
 class DamonReclaimSubsystem(ReclaimPrograms):
     """Programs that ask for settings of reclamation, as a `BatchedSubsystem`."""
 
-    observation = Bounds(reclaim.FEATURE_NAMES, 0.0, 1.0)
-    recommendation: Choice | Bounds = Bounds(reclaim.ACTION_NAMES, -1.0, 1.0)
+    observation = Bounds(ReclaimPrograms.feature_names, 0.0, 1.0)
+    recommendation: Choice | Bounds = Bounds(ReclaimPrograms.action_names, -1.0, 1.0)
 
     def snapshot(self) -> Snapshot:
         """Features of all rows."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.damon import tier
 from kml_envs.damon.memory_config import MemoryConfig
-from kml_envs.damon.programs import Machine
-from kml_envs.damon.tier import BUILTINS, TierPrograms, builtin_context, watching_context
+from kml_envs.damon.tier import TierPrograms
+from kml_envs.damon.tier_settings import BUILTINS, builtin_context, watching_context
+from kml_envs.damon.warm_programs import Machine
 from kml_envs.envs.damon import DamonArguments, DamonEnv, DamonVectorEnv
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
 from kml_envs.errors import UserError, unknown_name
@@ -24,8 +24,8 @@ from kml_envs.proxy.verdict import reject
 class DamonTierSubsystem(TierPrograms):
     """Programs that ask for settings of tiering, as a `BatchedSubsystem`."""
 
-    observation = Bounds(tier.FEATURE_NAMES, 0.0, 1.0)
-    recommendation: Choice | Bounds = Bounds(tier.ACTION_NAMES, -1.0, 1.0)
+    observation = Bounds(TierPrograms.feature_names, 0.0, 1.0)
+    recommendation: Choice | Bounds = Bounds(TierPrograms.action_names, -1.0, 1.0)
 
     def snapshot(self) -> Snapshot:
         """Features of all rows."""
@@ -33,7 +33,7 @@ class DamonTierSubsystem(TierPrograms):
 
     def check(self, recommendation: NDArray[Any]) -> NDArray[np.int8]:
         """(N,) int8: what `damon.checks.harmful_settings` finds in the schemes that are recommended."""
-        settings = self.settings(np.asarray(recommendation, np.float64))
+        settings = self.recommended(np.asarray(recommendation, np.float64))
         hot_accesses, _, hot_quota, cold_accesses, _, cold_quota, _ = settings.T
         verdict = np.zeros(self.instances, np.int8)
         verdict = reject(verdict, np.minimum(hot_quota, cold_quota) == 0, Verdict.MIGRATION_WITHOUT_QUOTA)
