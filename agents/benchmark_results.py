@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.benchmark_suites import BenchmarkSuite
-from agents.damon_environments import CLAIRVOYANT
+from agents.benchmark_suites import START, BenchmarkSuite
+from agents.damon_environments import BEST_STATIC, CLAIRVOYANT
 from agents.results import Evaluation
 from agents.statistics import FloatArray, Interval, bootstrap_interval, interquartile_mean
 from agents.statistics import normalized_score as score_of_episodes
 from kml_envs.files import write_arrays
 from kml_envs.lfs.oracle import OracleKind
 
-ORACLES = (*(kind.value for kind in OracleKind), CLAIRVOYANT)
+ORACLES = (*(kind.value for kind in OracleKind), BEST_STATIC, CLAIRVOYANT)
 """Rows of the references that are upper bounds, not built-in algorithms."""
 
 
@@ -40,7 +40,7 @@ class SuiteResult:
 
     Attributes:
         suite: The suite.
-        references: The built-in algorithms, in the suite's order, and the oracles.
+        references: The built-in algorithms, in the suite's order, the oracles, and the start of the training.
         runs: By training seed: the agent that always acts, one row each.
         deployments: By training seed: the agent under mode `auto`, and the built-in algorithm alone.
         curves: By training seed; none for shipped agents.
@@ -55,7 +55,7 @@ class SuiteResult:
     @property
     def builtins(self) -> tuple[str, ...]:
         """Names of the built-in algorithms."""
-        return tuple(name for name in self.references.policies if name not in ORACLES)
+        return tuple(name for name in self.references.policies if name not in (*ORACLES, START))
 
     @property
     def oracles(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from agents.baselines import (
     PACING,
     TUNE,
     VICTIM,
+    ConstantPolicy,
     Contender,
     Policy,
     builtin_contender,
@@ -22,9 +23,10 @@ from agents.baselines import (
     names_of,
     suite_of,
 )
-from agents.damon_environments import MONITOR, RECLAIM, TIER
+from agents.damon_environments import DAMON_ENVIRONMENTS, MONITOR, RECLAIM, TIER
 from agents.evaluation import play_oracles
 from agents.goals import Goal, GoalKind
+from agents.hyperparameter_files import read_entry
 from agents.measures import MEAN_SCORE, TAIL_LATENCY, WRITE_AMPLIFICATION, Measure
 from agents.playing import evaluate
 from agents.results import Evaluation, join
@@ -33,9 +35,11 @@ from kml_envs.lfs.oracle import OracleKind
 
 EPISODE_SEEDS = (1001, 1002, 1003, 1004, 1005)
 AGENT = "agent"
+START = "start of the training"
 _MORE_BUILTINS = ("fifo", "d-choices")
 _SPLIT = "user-gc-split"
 _VOLUMES = {"episode_volumes": 60.0}
+_HALF_AN_HOUR = {"episode_s": 1800.0}
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ SUITES: dict[str, BenchmarkSuite] = {
             "ppo",
             MEAN_SCORE,
             goals=(Goal(GoalKind.BEST_SINGLE_SHARE, 0.2), Goal(GoalKind.SHARE_OF_ORACLE, 0.8)),
+            deployment=_HALF_AN_HOUR,
         ),
         BenchmarkSuite(
             "damon-monitor",
@@ -132,8 +137,16 @@ SUITES: dict[str, BenchmarkSuite] = {
                 Goal(GoalKind.OWN_BUILTIN, 0.2, "access_error"),
                 Goal(GoalKind.OWN_BUILTIN, 0.0, "monitor_cpu_share"),
             ),
+            deployment=_HALF_AN_HOUR,
         ),
-        BenchmarkSuite("damon-tier", TIER, "ppo", MEAN_SCORE, goals=(Goal(GoalKind.OWN_BUILTIN, 0.3, "slowdown"),)),
+        BenchmarkSuite(
+            "damon-tier",
+            TIER,
+            "ppo",
+            MEAN_SCORE,
+            goals=(Goal(GoalKind.OWN_BUILTIN, 0.3, "slowdown"),),
+            deployment=_HALF_AN_HOUR,
+        ),
     )
 }
 
@@ -155,10 +168,21 @@ def measure_of(env_id: str) -> Measure:
 
 
 def play_references(suite: BenchmarkSuite) -> Evaluation:
-    """Play the built-in algorithms and, where there are any, the oracles."""
+    """Play the built-in algorithms and, where there are any, the oracles and the start of the training."""
     workloads, seeds = suite.played, suite.episode_seeds
     parts = [evaluate(contender, workloads, seeds) for contender in suite.builtins]
-    return join([*parts, *play_oracles(suite.env_id, suite.env_kwargs, parts[0])])
+    parts += play_oracles(suite.env_id, suite.env_kwargs, parts[0])
+    if (start := start_contender(suite)) is not None:
+        parts.append(evaluate(start, workloads, seeds))
+    return join(parts)
+
+
+def start_contender(suite: BenchmarkSuite) -> Contender | None:
+    """The constant action that agents of DAMON's environments begin with: what was there before they learned."""
+    if suite.env_id not in DAMON_ENVIRONMENTS:
+        return None
+    action = tuple(read_entry(suite.algo, suite.env_id)["policy_kwargs"]["initial_action"])
+    return Contender(START, suite.env_id, suite.env_kwargs, lambda space: ConstantPolicy(space, action))
 
 
 def play_agent(suite: BenchmarkSuite, policy: Policy) -> Evaluation:

@@ -15,6 +15,7 @@ import numpy as np
 from agents.benchmark_goals import goal_rows
 from agents.benchmark_latencies import latency_table
 from agents.benchmark_results import SuiteResult, over_runs
+from agents.benchmark_suites import START
 from agents.measures import TAIL_LATENCY
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval, geometric_mean
@@ -93,6 +94,9 @@ def sentences(result: SuiteResult) -> list[str]:
     change = float(gains[place]) * (1.0 if measure.more_is_better else -1.0)
     relation = "higher" if change > 0 else "lower"
     said.append(f"Its worst workload is {workload}: {_unsigned(result, change)} {relation} than the best built-in.")
+    if START in result.references.policies:
+        gain = result.gain(result.reference(START))
+        said.append(f"Against the constant action that its training begins with: {measure.gain_text(gain)}.")
     for oracle in result.oracles:
         score = result.normalized_score(oracle)
         if not np.isnan(score.estimate):

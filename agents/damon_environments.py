@@ -21,6 +21,8 @@ MONITOR, RECLAIM, TIER = "kml/DamonMonitor-v0", "kml/DamonReclaim-v0", "kml/Damo
 
 CLAIRVOYANT = "clairvoyant"
 """The oracle that knows the future, in tables."""
+BEST_STATIC = "best static"
+"""The oracle that knows the future and may place memory once, in tables."""
 
 Means = Mapping[str, float]
 """Metrics by name, each in mean over workloads and episodes."""
@@ -95,7 +97,7 @@ def _explain_tier(own: Means, builtin: Means, name: str) -> str:
 def _bound_tier(workload: MemoryWorkload, machine: Machine, duration_s: float, origin_us: int) -> Mapping[str, Means]:
     bound = placement_bound(workload.table, machine.config_for(workload), duration_s, origin_us=origin_us)
     return {
-        "best static": {"score": -bound.static, "slowdown": bound.static},
+        BEST_STATIC: {"score": -bound.static, "slowdown": bound.static},
         CLAIRVOYANT: {"score": -bound.dynamic, "slowdown": bound.dynamic},
     }
 

@@ -12,12 +12,13 @@ from agents.baselines import TUNE, RandomPolicy
 from agents.benchmark_goals import goal_rows, reached
 from agents.benchmark_plots import plot_suite
 from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
-from agents.benchmark_suites import SUITES, BenchmarkSuite, play_agent, play_deployment
+from agents.benchmark_suites import START, SUITES, BenchmarkSuite, play_agent, play_deployment
 from agents.benchmark_tables import describe_suite, markdown_suite, write_suite_csv, write_suite_json
+from agents.damon_environments import BEST_STATIC
 from agents.goals import Goal, GoalKind
 from agents.judging import JudgingOptions, judge
 from agents.measures import MEAN_SCORE, WRITE_AMPLIFICATION
-from agents.results import METRICS, Evaluation
+from agents.results import METRICS, Evaluation, join
 from agents.statistics import Interval
 from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind
@@ -105,6 +106,19 @@ def test_of_a_score_more_is_better_and_differences_count(scored):
     assert "0.0667 [0.0000, 0.1500] higher in mean" in text and "-0.0667" in text
     assert "Its worst workload is uniform: 0.0667 lower than the best built-in." in text
     assert "at least 80 %; the agent has 53.3 %: not reached" in text
+
+
+def test_neither_oracles_nor_the_start_are_builtin_algorithms(scored):
+    parts = [scored.references]
+    for name, value in ((BEST_STATIC, 0.45), (START, 0.2)):
+        values = {"score": np.full((1, 2, 2), value)}
+        parts.append(Evaluation((name,), scored.references.workloads, scored.references.seeds, values))
+    result = dataclasses.replace(scored, references=join(parts))
+    assert result.builtins == ("prcl", "senpai")
+    assert result.oracles == ("clairvoyant", BEST_STATIC)
+    text = describe_suite(result)
+    assert "best single built-in algorithm (senpai)" in text
+    assert "constant action that its training begins with: 0.0667 [0.0000, 0.1500] higher in mean." in text
 
 
 def test_gains_and_losses_in_words():
