@@ -250,7 +250,7 @@ def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
 def suite_of(env_id: str, split: str) -> str:
     """The suite of workloads of an environment, for `train`, `validation` or `held-out`."""
     if env_id in DAMON_ENVIRONMENTS:
-        return f"{DAMON_ENVIRONMENTS[env_id].suites}-{split}"
+        return f"memory-{split}"
     return f"paced-{split}" if env_id == PACING else split
 
 

@@ -42,7 +42,6 @@ class DamonEnvironment:
         explain: The sentence that follows the table, from the metrics of the judged policy, those of the environment's
             own built-in algorithm, and the name of the latter.
         builtins: The built-in algorithms to compare with, each a value of the argument `builtin`.
-        suites: What the names of its suites of workloads begin with.
         bound: The oracles; None: there are none.
     """
 
@@ -50,7 +49,6 @@ class DamonEnvironment:
     metrics: tuple[str, ...]
     explain: Callable[[Means, Means, str], str]
     builtins: tuple[str, ...]
-    suites: str = "memory-real"
     bound: Bound | None = None
 
 
@@ -108,7 +106,6 @@ DAMON_ENVIRONMENTS = {
         metrics=("access_error", "pictures", "sample_ms"),
         explain=_explain_monitor,
         builtins=MONITOR_BUILTINS,
-        suites="memory",
     ),
     RECLAIM: DamonEnvironment(
         score="0.5 x memory saving - 0.5 x slowdown",
@@ -122,7 +119,6 @@ DAMON_ENVIRONMENTS = {
         metrics=("slowdown", "slow_access_share", "migrated_mib"),
         explain=_explain_tier,
         builtins=TIER_BUILTINS,
-        suites="memory",
         bound=_bound_tier,
     ),
 }

@@ -56,6 +56,10 @@ class ReclaimArguments(DamonArguments):
 
     builtin: str = BUILTINS[0]
     swap: str = "zram"
+    # What pays is idleness of seconds to minutes: the kernel's 5 ms and 100 ms find it no better, and cost more than
+    # most programs have to gain.
+    sample_us: int = 100_000
+    aggr_us: int = 2_000_000
 
     def machine(self) -> Machine:
         """The machine, with its swap device.
@@ -96,7 +100,7 @@ class DamonReclaimEnv(DamonEnv):
     `Box(-1, 1, (6,), float32)`, the settings of a `pageout` scheme for regions without accesses.
     | Number | Setting |
     | --- | --- |
-    | 0 `min_age` | idle time from which memory is cold, `5 · 2^(6 a0)` seconds |
+    | 0 `min_age` | idle time from which memory is cold, `5 · 2^(6 a0)` seconds, rounded up to aggregations |
     | 1 `quota` | bytes per second, `size · (2^(7 (a1 − 1)) − 2^−14)`; at −1 that is 0, which the kernel reads as none |
     | 2, 3 `nr_accesses_weight`, `age_weight` | priorities under the quota, `500 (1 + a)` per mille |
     | 4 `watermark_mid` | free memory below which the scheme is active, `500 (1 + a4)` per mille |
@@ -147,7 +151,7 @@ class DamonReclaimEnv(DamonEnv):
     | interval_s | 2 | length of a control interval |
     | swap | "zram" | swap device: zram, nvme or cxl |
     | memory_share | 1.5 | memory of the machine over the size of the program, where the workload does not fix it |
-    | sample_us, aggr_us | 5000, 100000 | sampling and aggregation interval of the monitor |
+    | sample_us, aggr_us | 100000, 2000000 | sampling and aggregation interval of the monitor, under all algorithms |
     | max_nr_regions | 1000 | regions that it may have |
     | mode | "recommendation" | emergency, learning, collaboration, recommendation or auto: the proxy decides |
     | efficiency | "shadow" | reward estimate: shadow, units or none |
