@@ -191,15 +191,28 @@ def play_agent(suite: BenchmarkSuite, policy: Policy) -> Evaluation:
     return evaluate(contender, suite.played, suite.episode_seeds)
 
 
-def play_deployment(suite: BenchmarkSuite, policy: Policy) -> Evaluation | None:
+def play_alone(suite: BenchmarkSuite) -> Evaluation | None:
+    """Play the built-in algorithm alone for the length of a deployment; None where the suite has no deployment."""
+    if not suite.deployment:
+        return None
+    kwargs = {**suite.env_kwargs, **suite.deployment, "mode": "emergency"}
+    return evaluate(Contender("built-in", suite.env_id, kwargs), suite.played, suite.episode_seeds)
+
+
+def play_deployment(suite: BenchmarkSuite, policy: Policy, alone: Evaluation | None = None) -> Evaluation | None:
     """Play an agent behind a proxy that decides by itself how far it trusts it, and the built-in algorithm alone.
+
+    Args:
+        suite: The suite.
+        policy: The agent.
+        alone: The built-in algorithm, if it has played already.
 
     Returns:
         Two rows, of the same writes; None where the suite has no deployment.
     """
-    if not suite.deployment:
+    alone = play_alone(suite) if alone is None else alone
+    if alone is None:
         return None
-    kwargs = {**suite.env_kwargs, **suite.deployment}
-    auto = Contender(AGENT, suite.env_id, {**kwargs, "mode": "auto"}, lambda space: policy)
-    alone = Contender("built-in", suite.env_id, {**kwargs, "mode": "emergency"})
-    return join([evaluate(each, suite.played, suite.episode_seeds) for each in (auto, alone)])
+    kwargs = {**suite.env_kwargs, **suite.deployment, "mode": "auto"}
+    auto = Contender(AGENT, suite.env_id, kwargs, lambda space: policy)
+    return join([evaluate(auto, suite.played, suite.episode_seeds), alone])

@@ -8,7 +8,7 @@ from pathlib import Path
 from agents.baselines import Policy
 from agents.benchmark_plots import plot_gains
 from agents.benchmark_results import SuiteResult
-from agents.benchmark_suites import BenchmarkSuite, play_agent, play_deployment, play_references
+from agents.benchmark_suites import BenchmarkSuite, play_agent, play_alone, play_deployment, play_references
 from agents.benchmark_tables import describe_suite, write_suite_csv, write_suite_json
 from agents.shipped import find_agent, shipped_names
 from kml_envs.errors import UserError
@@ -36,11 +36,12 @@ def play_suite(suite: BenchmarkSuite, policies: Mapping[int, Policy], progress: 
     """
     progress("built-in algorithms and oracles")
     references = play_references(suite)
+    alone = play_alone(suite)
     runs, deployments = {}, {}
     for seed, policy in policies.items():
         progress(f"agent, training seed {seed}")
         runs[seed] = play_agent(suite, policy)
-        if (deployed := play_deployment(suite, policy)) is not None:
+        if (deployed := play_deployment(suite, policy, alone)) is not None:
             deployments[seed] = deployed
     return SuiteResult(suite, references, runs, deployments, {})
 
