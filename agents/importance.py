@@ -23,6 +23,8 @@ from kml_envs.lfs.pace import RULES
 
 JUDGED_DECISIONS = 2000  # of which the changes of the action are taken
 _DRAWS = 4  # replacements of each of them
+# Of one kind, but with words in the place of numbers.
+_BARS = re.compile(r"(in_force|(?:fast_|slow_)?accessed|level)_.*")
 
 PARTS: dict[str, dict[str, tuple[int, ...]]] = {
     TUNE: {
@@ -59,6 +61,8 @@ class Importance:
 def feature_kinds(names: Sequence[str], env_id: str = "") -> dict[str, tuple[int, ...]]:
     """Columns by kind of feature: names that differ in numbers only are of one kind, named without them.
 
+    So are the settings in force, and the bars of DAMON's histograms of accesses.
+
     Args:
         names: Of the features.
         env_id: Their environment; where it names candidates by the rules that choose them, the same number of all
@@ -68,7 +72,8 @@ def feature_kinds(names: Sequence[str], env_id: str = "") -> dict[str, tuple[int
     kinds: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         kind = re.sub(rf"^({rules})_", "candidate_", name) if rules else name
-        kinds.setdefault(re.sub(r"_?\d+", "", kind), []).append(column)
+        bars = _BARS.fullmatch(kind)
+        kinds.setdefault(bars[1] if bars else re.sub(r"_?\d+", "", kind), []).append(column)
     return {name: tuple(columns) for name, columns in kinds.items()}
 
 

@@ -56,6 +56,8 @@ def test_features_of_one_kind_are_named_without_their_numbers():
         "b": (2,),
         "share_percent": (3, 4),
     }
+    names = ("level_none", "level_to_0.02", "slow_accessed_often", "accessed_often", "accessed_always", "in_force_age")
+    assert feature_kinds(names) == {"level": (0, 1), "slow_accessed": (2,), "accessed": (3, 4), "in_force": (5,)}
     kinds = feature_kinds(VICTIM_FEATURE_NAMES)
     assert len(kinds["candidate_age"]) == 32 and "overwrite_age" in kinds and len(kinds) == 5 + 8
     assert sorted(column for columns in kinds.values() for column in columns) == list(range(len(VICTIM_FEATURE_NAMES)))
