@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from kml_envs.damon import rendering
+from kml_envs.damon.checks import LEAST_MIN_NR_REGIONS
 from kml_envs.damon.config import Context, MonitoringAttributes
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.programs import MonitoredPrograms
@@ -131,6 +132,7 @@ class DamonArguments(ProgramArguments):
     memory_share: float = 1.5
     sample_us: int = 5_000
     aggr_us: int = 100_000
+    min_nr_regions: int = 10
 
     def attributes(self) -> MonitoringAttributes:
         """How accesses are monitored.
@@ -140,7 +142,11 @@ class DamonArguments(ProgramArguments):
         """
         if not 1 <= self.sample_us <= self.aggr_us:
             raise UserError(f"sample_us {self.sample_us}: must lie in 1..{self.aggr_us}, which is aggr_us")
-        return MonitoringAttributes(self.sample_us, self.aggr_us, max_nr_regions=self.region_room())
+        if not LEAST_MIN_NR_REGIONS <= self.min_nr_regions <= 10_000:
+            raise UserError(f"min_nr_regions {self.min_nr_regions}: must lie in {LEAST_MIN_NR_REGIONS}..10000")
+        most = self.region_room()
+        fewest = min(self.min_nr_regions, most // 2)
+        return MonitoringAttributes(self.sample_us, self.aggr_us, min_nr_regions=fewest, max_nr_regions=most)
 
     def machine(self) -> Machine:
         """The machine.

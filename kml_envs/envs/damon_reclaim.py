@@ -57,9 +57,10 @@ class ReclaimArguments(DamonArguments):
     builtin: str = BUILTINS[0]
     swap: str = "zram"
     # What pays is idleness of seconds to minutes: the kernel's 5 ms and 100 ms find it no better, and cost more than
-    # most programs have to gain.
-    sample_us: int = 100_000
+    # many programs have to gain. Of its 10 regions at least, one that is touched anywhere hides what is idle in it.
+    sample_us: int = 200_000
     aggr_us: int = 2_000_000
+    min_nr_regions: int = 400
 
     def machine(self) -> Machine:
         """The machine, with its swap device.
@@ -151,7 +152,8 @@ class DamonReclaimEnv(DamonEnv):
     | interval_s | 2 | length of a control interval |
     | swap | "zram" | swap device: zram, nvme or cxl |
     | memory_share | 1.5 | memory of the machine over the size of the program, where the workload does not fix it |
-    | sample_us, aggr_us | 100000, 2000000 | sampling and aggregation interval of the monitor, under all algorithms |
+    | sample_us, aggr_us | 200000, 2000000 | sampling and aggregation interval of the monitor, under all algorithms |
+    | min_nr_regions | 400 | regions that it has at least; never more than half of `max_nr_regions` |
     | max_nr_regions | 1000 | regions that it may have |
     | mode | "recommendation" | emergency, learning, collaboration, recommendation or auto: the proxy decides |
     | efficiency | "shadow" | reward estimate: shadow, units or none |

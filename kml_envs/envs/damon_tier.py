@@ -166,6 +166,7 @@ class DamonTierEnv(DamonEnv):
     | memory_share | 0.5 | memory of node 0 over the size of the program, 0.05 to 0.95 |
     | slow_latency_ratio | 2.2 | latency of node 1 over that of node 0 |
     | sample_us, aggr_us | 20000, 400000 | sampling and aggregation interval of the monitor |
+    | min_nr_regions | 10 | regions that it has at least; never more than half of `max_nr_regions` |
     | max_nr_regions | 1000 | regions that it may have |
     | mode | "recommendation" | emergency, learning, collaboration, recommendation or auto: the proxy decides |
     | efficiency | "shadow" | reward estimate: shadow, units or none |

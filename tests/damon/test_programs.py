@@ -100,6 +100,7 @@ def test_mistakes_are_told_in_one_line(name, arguments, said):
         ("DamonReclaim-v0", {"swap": "floppy"}, "zram"),
         ("DamonReclaim-v0", {"memory_share": 0.0}, "memory_share"),
         ("DamonReclaim-v0", {"sample_us": 0}, "sample_us"),
+        ("DamonReclaim-v0", {"min_nr_regions": 2}, "min_nr_regions"),
         ("DamonTier-v0", {"builtin": "mem_tear"}, "Did you mean 'mem_tier'"),
         ("DamonTier-v0", {"memory_share": 1.0}, "memory_share"),
         ("DamonTier-v0", {"slow_latency_ratio": 1.0}, "slow_latency_ratio"),
