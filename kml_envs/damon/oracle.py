@@ -1,9 +1,10 @@
 """Upper bounds of what any policy could reach in the memory model, with knowledge that no agent has.
 
-The clairvoyant oracle of reclaim knows when each page is touched next. It pages out at once, and for free, every page
-whose next touch is further away than the break-even time, at which what the empty page saves has paid for its fault
-(the ski-rental problem with its answer known). The clairvoyant oracle of placement knows how often each extent will
-be touched. It is allowed the best placement that never changes, and the best of some that follow the pattern.
+The clairvoyant oracle of reclaim knows when each page is touched next. It pages out at once every page whose next touch
+is further away than the break-even time, at which what the empty page saves has paid for its way out and back (the
+ski-rental problem with its answer known); a page that is not touched again within the episode pays for its way out.
+The clairvoyant oracle of placement knows how often each extent will be touched. It is allowed the best placement that
+never changes, and the best of some that follow the pattern.
 
 Neither is proven optimal. The reclaim oracle sees touches of sampled pages on a grid of an eighth of the break-even
 time; the placement oracle looks ahead by a few fixed horizons, and pays for what it moves.
@@ -11,7 +12,9 @@ time; the placement oracle looks ahead by a few fixed horizons, and pays for wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +78,7 @@ def break_even_s(config: MemoryConfig, size: int) -> float:
         config: The machine.
         size: Bytes of the program.
     """
-    wait_s = (config.swap.fault_us / config.threads + config.swap.write_us * config.interference) * 1e-6
+    wait_s = (_fault_stall_us(config) + _write_stall_us(config)) * 1e-6
     saved_per_s = (1.0 - config.swap.memory_share) / (size / PAGE_BYTES)
     return SLOWDOWN_WEIGHT * wait_s / (SAVING_WEIGHT * saved_per_s)
 
@@ -94,23 +97,106 @@ def reclaim_bound(
     """
     limit_s = break_even_s(config, table.size)
     steps = int(np.clip(np.ceil(duration_s / limit_s * STEPS_PER_BREAK_EVEN), 1, _MOST_STEPS))
+    one_way_s = limit_s * _write_stall_us(config) / (_fault_stall_us(config) + _write_stall_us(config))
+    [found] = _paged_out(table, duration_s, steps, [_Rule(limit_s, one_way_s, 0.0)], origin_us, seed)
+    saving, slowdown = _gained(table, config, duration_s, found)
+    return ReclaimBound(saving, slowdown, SAVING_WEIGHT * saving - SLOWDOWN_WEIGHT * slowdown, limit_s)
+
+
+def idle_threshold_scores(
+    table: AccessTable,
+    config: MemoryConfig,
+    duration_s: float,
+    thresholds_s: Sequence[float],
+    *,
+    origin_us: int = 0,
+    seed: int = 0,
+) -> _FloatArray:
+    """Scores of paging out every page that has been idle for a time, were the idleness of each page known for nothing.
+
+    It tells what thresholds on idle time are worth from what the monitor does not see.
+
+    Args:
+        table: The pattern.
+        config: The machine.
+        duration_s: Length of the episode.
+        thresholds_s: (K,) idle times.
+        origin_us: Where in the pattern it begins.
+        seed: Of the sampled pages' touches.
+
+    Returns:
+        (K,) float64.
+    """
+    steps = int(np.clip(np.ceil(duration_s / min(thresholds_s) * STEPS_PER_BREAK_EVEN), 1, _MOST_STEPS))
+    rules = [_Rule(each, each, each) for each in thresholds_s]
+    gained = [
+        _gained(table, config, duration_s, found)
+        for found in _paged_out(table, duration_s, steps, rules, origin_us, seed)
+    ]
+    return np.array([SAVING_WEIGHT * saving - SLOWDOWN_WEIGHT * slowdown for saving, slowdown in gained])
+
+
+class _Rule(NamedTuple):
+    """Which times without a touch are spent out of memory: those that are longer than so many seconds.
+
+    Attributes:
+        until_touch_s: Where a touch ends them.
+        until_end_s: Where the episode does.
+        lag_s: What of each is spent in memory still.
+    """
+
+    until_touch_s: float
+    until_end_s: float
+    lag_s: float
+
+
+class _PagedOut(NamedTuple):
+    """What a page's mean is, in an episode: seconds out of memory, ways out, ways back."""
+
+    out_s: float
+    writes: float
+    faults: float
+
+
+def _fault_stall_us(config: MemoryConfig) -> float:
+    return config.swap.fault_us / config.threads
+
+
+def _write_stall_us(config: MemoryConfig) -> float:
+    return config.swap.write_us * config.interference
+
+
+def _gained(table: AccessTable, config: MemoryConfig, duration_s: float, found: _PagedOut) -> tuple[float, float]:
+    """Saving and slowdown."""
+    stall_us = found.faults * _fault_stall_us(config) + found.writes * _write_stall_us(config)
+    saving = found.out_s / duration_s * (1.0 - config.swap.memory_share)
+    return saving, table.size / PAGE_BYTES * stall_us * 1e-6 / duration_s
+
+
+def _paged_out(
+    table: AccessTable,
+    duration_s: float,
+    steps: int,
+    rules: Sequence[_Rule],
+    origin_us: int,
+    seed: int,
+) -> list[_PagedOut]:
+    """What becomes of a page in mean, under each rule."""
     step_s = duration_s / steps
     edges = extent_edges(table, wanted=1)
-    weights = np.diff(edges) / edges[-1] / SAMPLED_PAGES
+    weights = np.repeat(np.diff(edges) / edges[-1] / SAMPLED_PAGES, SAMPLED_PAGES)
     random = np.random.default_rng(seed)
     times = np.asarray(origin_us + np.arange(steps + 1) * step_s * 1e6, np.float64)
-    out_s, faults = 0.0, 0.0
+    found = np.zeros((len(rules), 3))
     rows = max(1, _MOST_CELLS // (steps * SAMPLED_PAGES))
     for first in range(0, edges.size - 1, rows):
         behind = min(first + rows, edges.size - 1)
         touched = _drawn_touches(table, edges[first : behind + 1], times, random)
-        found_out, found_faults = _long_gaps(touched, limit_s / step_s)
-        out_s += float((found_out.reshape(-1, SAMPLED_PAGES).sum(axis=1) * weights[first:behind]).sum()) * step_s
-        faults += float((found_faults.reshape(-1, SAMPLED_PAGES).sum(axis=1) * weights[first:behind]).sum())
-    saving = out_s / duration_s * (1.0 - config.swap.memory_share)
-    stall_us = config.swap.fault_us / config.threads + config.swap.write_us * config.interference
-    slowdown = faults * (table.size / PAGE_BYTES) * stall_us * 1e-6 / duration_s
-    return ReclaimBound(saving, slowdown, SAVING_WEIGHT * saving - SLOWDOWN_WEIGHT * slowdown, limit_s)
+        weight = weights[first * SAMPLED_PAGES : behind * SAMPLED_PAGES]
+        for number, rule in enumerate(rules):
+            out, writes, faults = _long_gaps(touched, *(seconds / step_s for seconds in rule))
+            found[number] += (out * weight).sum() * step_s, (writes * weight).sum(), (faults * weight).sum()
+    return [_PagedOut(*map(float, each)) for each in found]
 
 
 def placement_bound(
@@ -250,17 +336,20 @@ def _is_swept(table: AccessTable, edges: NDArray[np.int64]) -> NDArray[np.bool_]
     return np.asarray((at[0] > 0) & (at[1] == 0))
 
 
-def _long_gaps(touched: NDArray[np.bool_], limit: float) -> tuple[_FloatArray, _FloatArray]:
-    """Of each row (N, T): steps within gaps longer than the limit, and how many of those end in a touch."""
+def _long_gaps(
+    touched: NDArray[np.bool_], limit: float, limit_at_end: float, lag: float
+) -> tuple[_FloatArray, _FloatArray, _FloatArray]:
+    """Of each row (N, T): steps out of memory, ways out and ways back, under a rule in steps."""
     count, steps = touched.shape
     row, step = np.nonzero(touched)
     begins = np.diff(row, prepend=-1) != 0
     before = np.where(begins, 0, np.roll(step, 1))
     gap = (step - before).astype(np.float64)
     long = gap > limit
-    out = np.asarray(np.bincount(row[long], gap[long], count), np.float64)
+    out = np.asarray(np.bincount(row[long], gap[long] - lag, count), np.float64)
     faults = np.bincount(row[long], minlength=count).astype(np.float64)
     last = np.full(count, -1)
     last[row] = step  # of repeated rows the last assignment stays
     tail = (steps - 1 - last).astype(np.float64)
-    return out + np.where(tail > limit, tail, 0.0), faults
+    stays_out = tail > limit_at_end
+    return out + np.where(stays_out, tail - lag, 0.0), faults + stays_out, faults
