@@ -20,7 +20,8 @@ from kml_envs.damon.programs import BoolArray, FloatArray, IntArray, MonitoredPr
 from kml_envs.damon.reclaim_features import FEATURE_NAMES, write_features
 from kml_envs.damon.reclaim_settings import (
     ACTION_NAMES,
-    LEAST_QUOTA,
+    LEAST_QUOTA_SHARE,
+    MOST_QUOTA,
     QUOTA_RANGE,
     SENPAI,
     apply_parameters,
@@ -102,8 +103,8 @@ class ReclaimPrograms(MonitoredPrograms):
 
     def quota_bytes(self, recommendation: FloatArray) -> IntArray:
         """(N,) int64: the quota that each recommendation (N, 6) stands for, in bytes per second; 0: none."""
-        share = 2.0 ** (QUOTA_RANGE * (recommendation[:, 1] - 1.0)) - LEAST_QUOTA
-        return np.asarray((share * self.memories.records["size"]).astype(np.int64))
+        share = 2.0 ** (QUOTA_RANGE * (recommendation[:, 1] - 1.0)) - LEAST_QUOTA_SHARE
+        return np.asarray((share * MOST_QUOTA).astype(np.int64))
 
     def watermarks(self, recommendation: FloatArray) -> tuple[IntArray, IntArray]:
         """(N,) int64 each: the mid and the low watermark of each recommendation (N, 6), per mille of free memory."""

@@ -34,14 +34,15 @@ BUILTINS = ("damon_reclaim", "prcl", "prcl_auto", "pdarc", SENPAI)
 """Built-in algorithms: of `damon.policies`, the kernel's own first."""
 
 ACTION_NAMES = ("min_age", "quota", "nr_accesses_weight", "age_weight", "watermark_mid", "watermark_low")
-MIN_AGE_S, MIN_AGE_RANGE = 5.0, 6.0  # at the zero action, and powers of two by which the action moves it
-QUOTA_RANGE = 7.0  # powers of two from a quota of the whole program per second down to the zero action
-LEAST_QUOTA = 2.0 ** (-2.0 * QUOTA_RANGE)
+MIN_AGE_S_PER_GIB, MIN_AGE_RANGE = 1.25, 6.0  # at the zero action, and powers of two by which the action moves it
+MOST_QUOTA, QUOTA_RANGE = 1 << 30, 6.0  # bytes per second, and powers of two from there down to the zero action
+LEAST_QUOTA_SHARE = 2.0 ** (-2.0 * QUOTA_RANGE)
 WATERMARK_HIGH, WATERMARK_INTERVAL_US = 1000, 1_000_000
 
 _PAGEOUT = ACTIONS.index(Action.PAGEOUT)
 _FREE_MEM_RATE = tuple(WatermarkMetric).index(WatermarkMetric.FREE_MEM_RATE)
 _SECOND_US = 1_000_000
+_GIB = 1 << 30
 
 
 def builtin_context(name: str, attributes: MonitoringAttributes) -> Context:
@@ -108,11 +109,13 @@ def apply_parameters(scheme: Record, parameters: Record, size: int, aggr_us: int
     scheme.min_sz = PAGE_BYTES
     scheme.max_sz = 2**62
     scheme.min_nr_accesses, scheme.max_nr_accesses = 0, 0
-    age_us = MIN_AGE_S * 2.0 ** (MIN_AGE_RANGE * parameters[0]) * _SECOND_US
+    # What a page costs on its way out and back is the same for all programs, what it saves is its share of the program:
+    # so the idle time after which it has paid for itself goes with the size.
+    age_us = MIN_AGE_S_PER_GIB * (size / _GIB) * 2.0 ** (MIN_AGE_RANGE * parameters[0]) * _SECOND_US
     scheme.min_age, scheme.max_age = np.int64(math.ceil(age_us / aggr_us)), 2**62
     scheme.apply_interval_us = 0
     scheme.quota_ms = 0
-    scheme.quota_bytes = np.int64((2.0 ** (QUOTA_RANGE * (parameters[1] - 1.0)) - LEAST_QUOTA) * size)
+    scheme.quota_bytes = np.int64((2.0 ** (QUOTA_RANGE * (parameters[1] - 1.0)) - LEAST_QUOTA_SHARE) * MOST_QUOTA)
     scheme.reset_interval_us = _SECOND_US
     scheme.goal_count = 0
     scheme.nr_accesses_permil = np.int64(500.0 * (1.0 + parameters[2]))
