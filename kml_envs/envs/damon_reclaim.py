@@ -101,7 +101,7 @@ class DamonReclaimEnv(DamonEnv):
     `Box(-1, 1, (6,), float32)`, the settings of a `pageout` scheme for regions without accesses.
     | Number | Setting |
     | --- | --- |
-    | 0 `min_age` | idle time from which memory is cold, `1.25 · 2^(6 a0)` s per GiB of the program, in whole aggregations |
+    | 0 `min_age` | idle time from which memory is cold, `1.25 · 2^(6 a0)` s per GiB of it, in whole aggregations |
     | 1 `quota` | bytes per second, `2^30 · (2^(6 (a1 − 1)) − 2^−12)`; at −1 that is 0, which the kernel reads as none |
     | 2, 3 `nr_accesses_weight`, `age_weight` | priorities under the quota, `500 (1 + a)` per mille |
     | 4 `watermark_mid` | free memory below which the scheme is active, `500 (1 + a4)` per mille |
