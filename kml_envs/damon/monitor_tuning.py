@@ -88,6 +88,9 @@ class MonitorPrograms(MonitoredPrograms):
     """N programs that ask for the monitor's attributes of the next control interval.
 
     They have no model of their memory: watching changes nothing in it.
+
+    Attributes:
+        pieces: `picture`, `before` and `truth` of `TRACK`, (N, most of them) PIECE each.
     """
 
     action_names = ACTION_NAMES
@@ -124,7 +127,7 @@ class MonitorPrograms(MonitoredPrograms):
         capacity = int(self.state.monitors["region_capacity"][0])
         phases = [np.diff(workload.table.first_range).max() for workload in warm.workloads]
         most = {"picture": capacity, "before": capacity, "truth": 2 * int(max(phases)) + 1}
-        self._pieces = {name: np.zeros((instances, count), PIECE) for name, count in most.items()}
+        self.pieces = {name: np.zeros((instances, count), PIECE) for name, count in most.items()}
         self.settings = np.zeros(1, SETTINGS)
         self.settings["builtin"] = attributes_record(builtin_attributes(builtin, warm.max_nr_regions))
         self.settings["max_nr_regions"] = warm.max_nr_regions
@@ -135,7 +138,7 @@ class MonitorPrograms(MonitoredPrograms):
     def prepare(self, rows: BoolArray) -> None:
         """Begin when the warm-up is over, wherever the monitor's last sampling interval ends."""
         self.state.monitors["memory_time_us"][rows] = self.warm.warm_us
-        for name, pieces in self._pieces.items():
+        for name, pieces in self.pieces.items():
             self.tracks[name][rows] = pieces.ctypes.data + np.flatnonzero(rows) * pieces.strides[0]
         self._checks_at_start[rows] = self.state.monitors["checks"][rows]
 

@@ -74,20 +74,22 @@ def test_truth_and_picture_are_painted_from_ranges_and_regions(programs):
     for row, workload in enumerate(programs.warm.workloads):
         table, track = workload.table, programs.tracks[row]
         # The truth: the phase that the program is in.
-        place = (programs.warm.origin_us(row, 0) - programs.warm.warm_us + track["clock_us"]) % table.phase_end_us[-1]
+        place = (
+            programs.warm.origin_us(row, 0) - programs.warm.warm_us + programs.time_us()[row]
+        ) % table.phase_end_us[-1]
         phase = int(np.searchsorted(table.phase_end_us, place, side="right"))
         expected = np.zeros(table.size >> 12)
         for index in range(table.first_range[phase], table.first_range[phase + 1]):
             assert table.sweep_us[index] == 0.0
             expected[table.start[index] >> 12 : table.end[index] >> 12] = 1.0 - np.exp(-table.rate[index] * 0.1)
-        truth = programs.views.truth[row, : track["truth_count"]].copy()
+        truth = programs.pieces["truth"][row, : track["truth_count"]].copy()
         truth["end"] >>= 12
         np.testing.assert_allclose(by_page(truth), expected)
         # The picture: between two aggregations the regions are those of the last one.
         regions = programs.state.regions[row, : programs.state.monitors["region_count"][row]]
         hit = regions["last_nr_accesses"] / 20.5
         shares = 1.0 - (1.0 - hit) ** (100_000 / 80_000)
-        picture = programs.views.picture[row, : track["picture_count"]].copy()
+        picture = programs.pieces["picture"][row, : track["picture_count"]].copy()
         picture["end"] >>= 12
         pages = np.diff(regions["end"] >> 12, prepend=0)
         np.testing.assert_allclose(by_page(picture), np.repeat(shares, pages), atol=1e-12)
