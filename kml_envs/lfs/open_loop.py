@@ -87,6 +87,7 @@ def carry_out(volume: Record, victim: int, quota: int) -> None:
     timeline = volume.timeline
     volume.pending = 0
     timeline.slowest_ns = 0
+    timeline.waits += victim < 0
     if timeline.foreground:
         slots = slots_per_section(volume)
         timeline.let_through = max(slots // WRITES_LET_THROUGH, 1) if victim < 0 else np.int64(quota < slots)

@@ -72,7 +72,8 @@ FEATURE_NAMES = (
 PERCENTILES = {"latency_p50_ms": 50.0, "latency_p99_ms": 99.0, "latency_p999_ms": 99.9, "latency_p9999_ms": 99.99}
 _RULE_NUMBERS = np.array(RULES, np.int64)
 _QUOTAS = np.array(QUOTAS, np.int64)
-_COUNTED = ("excess_ns", "foreground_operations", "background_operations")
+_OPERATIONS = ("foreground_operations", "background_operations", "waits")
+_COUNTED = ("excess_ns", *_OPERATIONS)
 
 
 class PaceVolumes(LfsVolumes):
@@ -155,6 +156,7 @@ class PaceVolumes(LfsVolumes):
         return {
             **metrics,
             **percentiles,
+            "operations": sum(counted[name] for name in _OPERATIONS),
             "latency_max_ms": percentile_ns(np.eye(LATENCY_BUCKETS, dtype=np.int64)[slow], 100.0) / 1e6,
             "excess_ms": counted["excess_ns"] / 1e6,
             "cost_ms": (counted["excess_ns"] + self.move_price_ns * metrics["moved_blocks"]) / 1e6,

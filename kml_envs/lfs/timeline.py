@@ -44,6 +44,7 @@ TIMELINE = np.dtype(
         ("mean_burst", np.float64),
         ("foreground_operations", np.int64),
         ("background_operations", np.int64),
+        ("waits", np.int64),  # decisions of the agent's not to clean
     ],
     align=True,
 )

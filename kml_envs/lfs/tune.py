@@ -79,6 +79,10 @@ class TuneVolumes(LfsVolumes):
         never = np.zeros(self.instances, np.bool_)
         advance_rows(self.state.volumes, np.flatnonzero(rows), until, never)
 
+    def metrics(self) -> dict[str, NDArray[np.generic]]:
+        """(N,) each, of the running episode; what either side decides is an interval, not a cleaning."""
+        return {**super().metrics(), "operations": self.state.volumes["marks"] - self._at_start["marks"]}
+
     def pending(self) -> BoolArray:
         """(N,) bool: the control interval is over."""
         return np.asarray(self.state.volumes["user_writes"] >= self._interval_end)

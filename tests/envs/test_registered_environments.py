@@ -293,6 +293,18 @@ def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
     assert subsystem.check_codes(np.zeros(1, np.int64))[0] == victim.PROTECTED
 
 
+@pytest.mark.parametrize("env_id", IDS)
+def test_operations_are_what_is_decided(env_id):
+    """So that in mode recommendation most are the agent's: what the built-in algorithm does at the reserve is not."""
+    env, rng = make(env_id).unwrapped, np.random.default_rng(0)
+    env.reset(seed=4)
+    for _ in range(3):
+        env.step(sample(env, rng))
+    table = env.proxy.table()
+    assert table["agent_operations"][0] > 0
+    assert 0 <= table["builtin_operations"][0] <= table["agent_operations"][0]
+
+
 @pytest.mark.parametrize("env_id", ["kml/LfsVictim-v0", "kml/LfsTune-v0"])
 def test_mode_auto_begins_in_learning_and_tells_its_evidence(env_id):
     env = make(env_id, mode="auto", episode_volumes=12.0)
