@@ -18,11 +18,11 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
-from kml_envs.errors import UserError, unknown_name
+from agents.logits_policy import LogitsActorCritic, check_spaces
+from kml_envs.errors import unknown_name
 from kml_envs.lfs.observation import CANDIDATE_FEATURES, CANDIDATES, CONTEXT_FEATURES
 
 CONTEXT = len(CONTEXT_FEATURES)
@@ -124,12 +124,7 @@ class CandidateExtractor(nn.Module):
         return latent
 
 
-class _CandidateActorCritic:
-    """What the two actor-critic policies below have in common; their bases share no ancestor that would do."""
-
-    observation_space: spaces.Space[Any]
-    action_space: spaces.Space[Any]
-
+class _CandidateActorCritic(LogitsActorCritic):
     def __init__(
         self,
         *args: Any,
@@ -138,29 +133,12 @@ class _CandidateActorCritic:
         initial_weights: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.candidate_arguments: dict[str, Any] = {
-            "hidden": hidden,
-            "value_hidden": value_hidden,
-            "initial_weights": dict(initial_weights or {}),
-        }
-        # Orthogonal initialisation of the whole policy would overwrite where the scores begin.
-        super().__init__(*args, **{**kwargs, "ortho_init": False})
+        own = {"hidden": hidden, "value_hidden": value_hidden, "initial_weights": dict(initial_weights or {})}
+        super().__init__(*args, extractor_arguments=own, **kwargs)
 
-    def _build_mlp_extractor(self) -> None:
+    def make_extractor(self) -> CandidateExtractor:
         check_layout(self.observation_space, self.action_space)
-        policy: Any = self
-        policy.mlp_extractor = CandidateExtractor(**self.candidate_arguments)
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
-        policy: Any = self
-        policy.action_net = nn.Identity()  # the actor's latent are the logits already
-        # The optimizer that was just built still holds the replaced layer's parameters.
-        policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        inherited: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
-        return {**inherited, **self.candidate_arguments}
+        return CandidateExtractor(**self.extractor_arguments)
 
 
 class CandidateActorCriticPolicy(_CandidateActorCritic, ActorCriticPolicy):
@@ -224,13 +202,8 @@ def check_layout(observation_space: spaces.Space[Any], action_space: spaces.Spac
     Raises:
         UserError: The spaces are not those of a choice among candidates.
     """
-    wanted = (CONTEXT + CANDIDATES * PER_CANDIDATE,)
-    if observation_space.shape != wanted or action_space != spaces.Discrete(CANDIDATES):
-        raise UserError(
-            f"the candidate policy needs Discrete({CANDIDATES}) and observations of shape {wanted}, as "
-            f"kml/LfsVictim-v0 has them; this environment has {action_space} and {observation_space.shape}: choose "
-            "policy 'MlpPolicy'"
-        )
+    wanted = (CONTEXT + CANDIDATES * PER_CANDIDATE, CANDIDATES)
+    check_spaces("candidate", "kml/LfsVictim-v0", wanted, observation_space, action_space)
 
 
 def _hide_empty(scores: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:

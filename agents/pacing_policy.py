@@ -15,11 +15,11 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from agents.logits_policy import LogitsActorCritic, check_spaces
 from agents.standardize import Standardize
-from kml_envs.errors import UserError, unknown_name
+from kml_envs.errors import unknown_name
 from kml_envs.lfs.observation import CANDIDATE_FEATURES
 from kml_envs.lfs.pace import CANDIDATES, CHOICES, CONTEXT, FEATURE_NAMES, FIRST, PER_CANDIDATE, QUOTAS, TIME
 
@@ -160,12 +160,7 @@ class PacingExtractor(nn.Module):
         return latent
 
 
-class _PacingActorCritic:
-    """What the two policies below have in common; their bases share no ancestor that would do."""
-
-    observation_space: spaces.Space[Any]
-    action_space: spaces.Space[Any]
-
+class _PacingActorCritic(LogitsActorCritic):
     def __init__(
         self,
         *args: Any,
@@ -174,34 +169,13 @@ class _PacingActorCritic:
         initial_rule: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.pacing_arguments: dict[str, Any] = {
-            "hidden": hidden,
-            "value_hidden": value_hidden,
-            "initial_rule": dict(initial_rule or {}),
-        }
-        # Orthogonal initialisation of the whole policy would overwrite where the scores begin.
-        super().__init__(*args, **{**kwargs, "ortho_init": False})
+        own = {"hidden": hidden, "value_hidden": value_hidden, "initial_rule": dict(initial_rule or {})}
+        super().__init__(*args, extractor_arguments=own, **kwargs)
 
-    def _build_mlp_extractor(self) -> None:
-        if self.observation_space.shape != (len(FEATURE_NAMES),) or self.action_space != spaces.Discrete(CHOICES):
-            raise UserError(
-                f"the pacing policy needs Discrete({CHOICES}) and observations of shape ({len(FEATURE_NAMES)},), as "
-                f"kml/LfsPacing-v0 has them; this environment has {self.action_space} and "
-                f"{self.observation_space.shape}: choose policy 'MlpPolicy'"
-            )
-        policy: Any = self
-        policy.mlp_extractor = PacingExtractor(self.observation_space, **self.pacing_arguments)
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
-        policy: Any = self
-        policy.action_net = nn.Identity()  # the actor's latent are the logits already
-        # The optimizer that was just built still holds the replaced layer's parameters.
-        policy.optimizer = policy.optimizer_class(policy.parameters(), lr=lr_schedule(1), **policy.optimizer_kwargs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        inherited: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
-        return {**inherited, **self.pacing_arguments}
+    def make_extractor(self) -> PacingExtractor:
+        wanted = (len(FEATURE_NAMES), CHOICES)
+        check_spaces("pacing", "kml/LfsPacing-v0", wanted, self.observation_space, self.action_space)
+        return PacingExtractor(self.observation_space, **self.extractor_arguments)
 
 
 class PacingActorCriticPolicy(_PacingActorCritic, ActorCriticPolicy):
