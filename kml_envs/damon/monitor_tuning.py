@@ -164,6 +164,12 @@ class MonitorPrograms(MonitoredPrograms):
         checking_us = self.state.monitors["checks"] * self._check_us()
         return np.asarray((self.tracks["error_us"] + self.cpu_price * checking_us) / 1000.0)
 
+    def most_cost(self, recommendation: FloatArray) -> FloatArray:
+        """(N,) float64, milliseconds: a picture without any truth, and as many regions checked as there may be."""
+        given = self.recommended(np.nan_to_num(recommendation))
+        checking = given["max_nr_regions"] / given["sample_us"] * self._check_us()
+        return np.asarray((1.0 + self.cpu_price * checking) * self.interval_us / 1000.0)
+
     def metrics(self) -> dict[str, NDArray[Any]]:
         """(N,) each, of the running episode; `score` is what counts, higher is better."""
         elapsed = self.elapsed_us()

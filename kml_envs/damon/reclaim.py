@@ -116,6 +116,15 @@ class ReclaimPrograms(MonitoredPrograms):
         used = self.memories.records["used_page_us"] / self.pages()
         return np.asarray((SAVING_WEIGHT * used + SLOWDOWN_WEIGHT * self.lost_us()) / 1000.0)
 
+    def most_cost(self, recommendation: FloatArray) -> FloatArray:
+        """(N,) float64, milliseconds: nothing is saved, and all that the quota lets out in an interval comes back."""
+        memories = self.memories.records
+        pages_per_us = self.quota_bytes(np.nan_to_num(recommendation)) / PAGE_BYTES / _SECOND_US
+        waiting = pages_per_us * memories["fault_us"] / memories["threads"]
+        kdamond = memories["interference"] * np.minimum(pages_per_us * memories["write_us"], 1.0)
+        most = SAVING_WEIGHT + SLOWDOWN_WEIGHT * (waiting + kdamond)
+        return np.asarray(most * self.interval_us / 1000.0)
+
     def metrics(self) -> dict[str, NDArray[Any]]:
         """(N,) each, of the running episode; `score` is what counts, higher is better."""
         found = super().metrics()

@@ -64,6 +64,7 @@ TRACK = np.dtype(
 """What the agent's side of the kernel remembers of a program between two control intervals."""
 
 _SECOND_US = 1_000_000
+_QUOTAS = [ACTION_NAMES.index(name) for name in ("hot_quota", "cold_quota")]
 _CONVERGED_BP = 10_000
 
 
@@ -134,6 +135,15 @@ class TierPrograms(MonitoredPrograms):
     def cost(self) -> FloatArray:
         """(N,) float64: milliseconds that the programs lost against all-fast memory, migration included."""
         return np.asarray(self.lost_us() / 1000.0)
+
+    def most_cost(self, recommendation: FloatArray) -> FloatArray:
+        """(N,) float64, milliseconds: an interval in which all accesses go to node 1 and both quotas are used up."""
+        settings, memories = self.recommended(np.nan_to_num(recommendation)), self.memories.records
+        waiting = memories["memory_bound"] * memories["latency_excess"]
+        pages_per_us = settings[:, _QUOTAS].sum(axis=1) / PAGE_BYTES / _SECOND_US
+        moving = pages_per_us * memories["migration_stall_us"] / memories["threads"]
+        kdamond = memories["interference"] * np.minimum(pages_per_us * memories["migration_us"], 1.0)
+        return np.asarray((waiting + moving + kdamond) * self.interval_us / 1000.0)
 
     def metrics(self) -> dict[str, NDArray[Any]]:
         """(N,) each, of the running episode; `score` is what counts, higher is better."""

@@ -20,8 +20,10 @@ from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, Subsyst
 from kml_envs.errors import UserError
 from kml_envs.memory_suites import make_memory_workloads
 from kml_envs.proxy import ProxyOptions
+from kml_envs.proxy.options import timing
 
 _SHORTEST_WINDOW_S = 10.0
+_PROGRESS_US = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +115,17 @@ class ProgramArguments:
             raise UserError(f"episode_s {self.episode_s}: must be positive")
         if self.window_s < _SHORTEST_WINDOW_S:
             raise UserError(f"window_s {self.window_s}: at least {_SHORTEST_WINDOW_S:g}: memory is missed only later")
+        latency, deadline = timing(self.latency_us, self.deadline_us, _PROGRESS_US)
         return ProxyOptions(
             episode_progress=max(1, round(self.episode_s * 1000)),
             mode=self.mode,
             share=self.share,
             probes=self.probes,
             window=round(self.window_s * 1000),
+            least_window=round(_SHORTEST_WINDOW_S * 1000),
             efficiency=self.efficiency,
-            latency=round(self.latency_us / 1000),
-            deadline=None if self.deadline_us is None else round(self.deadline_us / 1000),
+            latency=latency,
+            deadline=deadline,
         )
 
 

@@ -21,9 +21,10 @@ from kml_envs.lfs.config import (
     Placement,
     PlacementConfig,
 )
-from kml_envs.lfs.subsystem import LfsVolumes
+from kml_envs.lfs.subsystem import LEAST_WINDOW_VOLUMES, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
 from kml_envs.proxy import ProxyOptions
+from kml_envs.proxy.options import timing
 from kml_envs.suites import make_workloads
 
 BUILTIN_POLICIES = {
@@ -111,9 +112,13 @@ class LfsArguments:
         """
         if self.episode_volumes <= 0:
             raise UserError(f"episode_volumes {self.episode_volumes}: must be positive")
-        if self.window_volumes < 2:
-            raise UserError(f"window_volumes {self.window_volumes}: at least 2, because cleaning is an investment")
-        count, write_us = config.geometry.volume_blocks, config.latency.write_ns / 1e3
+        if self.window_volumes < LEAST_WINDOW_VOLUMES:
+            least = LEAST_WINDOW_VOLUMES
+            raise UserError(
+                f"window_volumes {self.window_volumes}: at least {least}, because cleaning is an investment"
+            )
+        count = config.geometry.volume_blocks
+        latency, deadline = timing(self.latency_us, self.deadline_us, config.latency.write_ns / 1e3)
         return ProxyOptions(
             episode_progress=max(1, round(self.episode_volumes * count)),
             mode=self.mode,
@@ -121,8 +126,9 @@ class LfsArguments:
             probes=self.probes,
             window=round(self.window_volumes * count),
             efficiency=self.efficiency,
-            latency=round(self.latency_us / write_us),
-            deadline=None if self.deadline_us is None else round(self.deadline_us / write_us),
+            latency=latency,
+            deadline=deadline,
+            least_window=round(LEAST_WINDOW_VOLUMES * count),
         )
 
 

@@ -290,11 +290,12 @@ class LfsPacingEnv(_LatencyRendering, LfsEnv):
     | age_thresholds | (0.1, 0.4) | of placement "age-threshold", in volumes |
     | trigger_sections | reserve + 4 | free sections at which foreground cleaning starts |
     | latency_limit_ms, move_price_us | None | L0 and the price of a moved block; None: as shipped for the built-in |
-    | mode | "recommendation" | emergency, learning, collaboration or recommendation |
+    | mode | "recommendation" | emergency, learning, collaboration, recommendation or auto: the proxy decides |
     | efficiency | "shadow" | reward estimate: shadow, units or none |
     | episode_volumes | 5 | length of an episode in volumes of user writes |
     | window_volumes | 2 | length of a unit, where the mode works in units |
     | share, probes | None, False | the agent's share of units; probe units in recommendation mode |
+    | latency_us, deadline_us | 0, None | time that the agent takes (writes arrive and are made), and has |
     | warm_volumes | 4 | user writes before an episode begins |
 
     ## Version History

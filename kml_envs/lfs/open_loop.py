@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.lfs.background import builtin_wake, builtin_wakes, next_victim
+from kml_envs.lfs.background import background_policy, builtin_wake, builtin_wakes, next_victim
 from kml_envs.lfs.cleaning import clean_partly, finish_if_empty, is_critical
 from kml_envs.lfs.config import CleaningPolicy
 from kml_envs.lfs.timeline import NONE, next_wake, note_arrival, note_completion
@@ -72,6 +72,31 @@ def advance_open_loop(volume: Record, until: int, ask: bool) -> None:
             timeline.let_through = suggestion < 0
         else:
             _write(volume, arrival_ns)
+
+
+@compiled
+def wait_open_loop(volume: Record, until: int) -> None:
+    """Let time pass while a decision is pending: what arrives is written without cleaning, down to the reserve.
+
+    Args:
+        volume: The VOLUME record, with a decision pending; afterwards its time and `suggestion` are those of the end.
+        until: Time ends when `user_writes` reaches this count, or when so many writes would have been made one after
+            another: in a gap fewer arrive.
+    """
+    timeline = volume.timeline
+    end_ns = np.int64(timeline.now_ns + (until - volume.user_writes) * volume.settings.write_ns)
+    while volume.exhausted == 0 and volume.user_writes < until and not is_critical(volume):
+        if timeline.coming < 0:
+            timeline.coming = next_block(volume.source)
+        arrival_ns = np.int64(volume.source.arrival_ns)
+        if arrival_ns > end_ns:
+            timeline.now_ns = end_ns
+            break
+        _write(volume, arrival_ns)
+        timeline.now_ns = max(timeline.now_ns, arrival_ns)
+    if volume.suggestion >= 0:
+        policy = np.int64(CleaningPolicy.GREEDY) if timeline.foreground else np.int64(background_policy(volume))
+        volume.suggestion = next_victim(volume, policy)
 
 
 @compiled

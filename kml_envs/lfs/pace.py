@@ -18,7 +18,7 @@ from kml_envs.lfs.observation import (
     observe_candidates,
     observe_context,
 )
-from kml_envs.lfs.open_loop import advance_open_loop, carry_out
+from kml_envs.lfs.open_loop import advance_open_loop, carry_out, wait_open_loop
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.score import log2
 from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
@@ -134,6 +134,13 @@ class PaceVolumes(LfsVolumes):
     def execute(self, decision: IntArray, ask: BoolArray, until: IntArray, rows: BoolArray) -> None:
         """Carry the decisions (N,) of the rows out, and let time pass (see BatchedSubsystem)."""
         _execute_rows(self.state.volumes, self.candidates, _QUOTAS, decision, ask, until, rows)
+
+    def wait(self, until: IntArray, rows: BoolArray) -> None:
+        """Let writes of the rows arrive and be made, down to the reserve (see `proxy.protocols.Waiting`).
+
+        Time passes for as many writes as are missing to `until` (N,); in a gap fewer arrive.
+        """
+        _wait_rows(self.state.volumes, until, rows)
 
     def cost(self) -> FloatArray:
         """(N,) float64, nanoseconds: latencies above the limit, and the price of the blocks moved; whole numbers."""
@@ -253,6 +260,13 @@ def _check_rows(volumes: Record, candidates: Record, chosen: Record, quotas: int
             section = candidates[i, (chosen[i] - FIRST) // quotas]
             if section < 0 or section != volumes[i].timeline.victim:
                 codes[i] = check_victim(volumes[i], section)
+
+
+@compiled
+def _wait_rows(volumes: Record, until: Record, rows: Record) -> None:
+    for i in range(volumes.size):
+        if rows[i] and volumes[i].pending and volumes[i].user_writes < until[i]:
+            wait_open_loop(volumes[i], until[i])
 
 
 @compiled

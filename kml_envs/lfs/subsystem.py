@@ -26,6 +26,10 @@ _EPISODE_COUNTERS = (
     "marks",
 )
 
+LEAST_WINDOW_VOLUMES = 2.0
+"""User writes, in volumes, within which a cleaner may be judged at least: cleaning is an investment, and what it brings
+shows later, so that shorter windows take the worse of two cleaners for the better one."""
+
 
 class LfsVolumes:
     """N volumes, each in its own episode; `victim.py` and `tune.py` add what the agent is asked for.

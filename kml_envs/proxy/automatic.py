@@ -15,7 +15,7 @@ from kml_envs.proxy.evidence import ALL, ChangeDetector, SequentialTest
 from kml_envs.proxy.health import Health
 from kml_envs.proxy.modes import PROBE_SHARE, SHARES, Mode, ModeArray
 from kml_envs.proxy.options import ProxyOptions
-from kml_envs.proxy.protocols import BatchedSubsystem, Forecasting
+from kml_envs.proxy.protocols import BatchedSubsystem, Bounding, Forecasting
 from kml_envs.proxy.specs import Array, BoolArray, FloatArray, IntArray
 from kml_envs.proxy.units import UnitOutcome, unheld_domains
 from kml_envs.proxy.verdict import Judgement
@@ -88,6 +88,7 @@ class AutoMode:
         self.alarms: IntArray = np.zeros(volumes, dtype=np.int64)
         self._subsystem = subsystem
         self._forecasts = subsystem if isinstance(subsystem, Forecasting) else None
+        self._bounds = subsystem if isinstance(subsystem, Bounding) else None
         self._builtin_cost = builtin_cost
         self._options = options
         self._shape = (volumes, domains)
@@ -106,7 +107,7 @@ class AutoMode:
         self._rate: FloatArray = np.full(volumes, np.nan)  # of the shadow over the unit before
         self._unit_start: FloatArray = np.zeros((2, volumes))  # progress, and cost of the shadow
         self._stopped: BoolArray = np.zeros(volumes, dtype=np.bool_)  # the agent's unit was cut
-        self._dearest: FloatArray = np.zeros(volumes)  # excess of the agent's dearest operation, without forecasts
+        self._dearest: FloatArray = np.zeros(volumes)  # excess of the agent's dearest operation so far
         self._acting: BoolArray = np.zeros(instances, dtype=np.bool_)
         self._lived: FloatArray = np.zeros(volumes)  # progress of all domains, over all episodes
         # Progress of a domain over all episodes, when a mode was first entered.
@@ -233,10 +234,11 @@ class AutoMode:
         self._lived += self._sum(made)
         builtin = self._builtin_cost(cost)
         if builtin is not None and self._builtin is not None:
-            exact = self._sum(builtin - self._builtin)
-            self.budget.grow(exact)
-            self.budget.spend(self._sum(paid) - exact)
-            self._builtin = builtin  # a new array at every call
+            excess, self._builtin = paid - (builtin - self._builtin), builtin  # a new array at every call
+            spent = self._sum(excess)
+            self.budget.grow(self._sum(paid) - spent)
+            self.budget.spend(spent)
+            self._note_dearest(excess)
             return
         rate, domains = self._known_rate(), self._shape[1]
         if domains > 1:
@@ -246,8 +248,9 @@ class AutoMode:
             # While the rate is not known the built-in algorithm is alone, and what it pays is what it costs.
             self.budget.grow(np.where(np.isnan(rate), paid, rate * made))
         if np.count_nonzero(self._acting):
-            self._charge(np.where(self._acting, paid - self._each(rate) * made, 0.0).reshape(self._shape))
-            self._acting = np.zeros(len(self._acting), dtype=np.bool_)
+            excess = np.nan_to_num(np.where(self._acting, paid - self._each(rate) * made, 0.0))
+            self.budget.spend(self._sum(excess))
+            self._note_dearest(excess)
 
     def _each(self, values: Array) -> Array:
         """(N, ...) of values (G, ...): each volume's, for each of its domains; not always a new array."""
@@ -266,13 +269,17 @@ class AutoMode:
         assert self._builtin is not None
         return np.stack([self._sum(self._progress), self._sum(self._builtin)])
 
-    def _charge(self, excess: FloatArray) -> None:
-        """Charge operations (G, D) whose cost is known only now."""
-        self.budget.spend(np.nan_to_num(excess).sum(axis=1))
-        self._dearest = np.fmax(self._dearest, excess.max(axis=1))
+    def _note_dearest(self, excess: FloatArray) -> None:
+        """The agent's operations since the last look are over, and have cost this much (N,) beyond the built-in's."""
+        if np.count_nonzero(self._acting):
+            paid = np.where(self._acting, excess, 0.0).reshape(self._shape)
+            self._dearest = np.maximum(self._dearest, paid.max(axis=1))
+            self._acting = np.zeros(len(self._acting), dtype=np.bool_)
 
     def _price(self, decision: Array) -> FloatArray:
         """(N,) float64: what the operations will cost beyond the built-in algorithm for the same benefit."""
+        if self._bounds is not None:
+            return self._bounds.most_cost(decision)
         if self._forecasts is None:
             return self._each(self._dearest)
         cost, benefit = self._forecasts.forecast(decision)
@@ -295,21 +302,15 @@ class AutoMode:
         self.emergencies[cause, volumes] += 1
 
     def _leave_emergency(self, ended: IntArray) -> None:
-        """Go back to learning where the cause has been away for the hold time.
+        """Go back to learning where all has been well for the hold time, as seen at the ends of units.
 
         Args:
             ended: (E,) int64, volumes in emergency whose unit has ended.
         """
         if not ended.size:
             return
-        cause = self.cause[ended]
-        unhealthy = self._any(~self.health.alive)[ended]
-        critical = self._any(self._subsystem.critical())[ended]
-        there = (
-            ((cause == Cause.UNHEALTHY) & unhealthy)
-            | ((cause == Cause.CRITICAL) & critical)
-            | ((cause == Cause.BUDGET) & ~self.budget.clear()[ended])
-        )
+        unwell = self._any(self._subsystem.critical() | ~self.health.alive)[ended]
+        there = unwell | ((self.cause[ended] == Cause.BUDGET) & ~self.budget.clear()[ended])
         self._units_in_mode[ended[there]] = 0
         leaving = np.zeros(len(self._mode), dtype=np.bool_)
         leaving[ended] = ~there & (self._units_in_mode[ended] > HOLD)

@@ -28,6 +28,7 @@ class Course:
         finished: (N,) bool, where the episode is over.
         begun: (N,) bool, where there has been an episode.
         agent_everywhere: Whether the agent controls every instance throughout.
+        episode_progress: Progress after which an episode is over, of episodes that begin from now on.
         agent_had_unit: (N,) bool, whether it has controlled a unit in the running episode.
     """
 
@@ -62,12 +63,12 @@ class Course:
         self._seeds: npt.NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
         self._start: IntArray = np.zeros(count, dtype=np.int64)
         self._end: IntArray = np.zeros(count, dtype=np.int64)
-        self._episode_progress = 0
+        self.episode_progress = 0
         self._in_space = False
 
     def adopt(self, options: ProxyOptions, controller: ModeController) -> None:
         """Take over how episodes are cut into units; `begin_units` must follow where episodes run."""
-        self._episode_progress, self._in_space = options.episode_progress, options.domains > 1
+        self.episode_progress, self._in_space = options.episode_progress, options.domains > 1
         if controller.in_units and options.window is not None:
             self._schedule = UnitSchedule(self._subsystem.instances, options.window, options.domains)
         else:
@@ -81,7 +82,7 @@ class Course:
         self.begun |= rows
         self._seeds[rows] = seeds[rows]
         self._start[rows] = progress[rows]
-        self._end[rows] = progress[rows] + self._episode_progress
+        self._end[rows] = progress[rows] + self.episode_progress
         self.begin_units(rows)
 
     def begin_units(self, rows: BoolArray) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from kml_envs.errors import UserError
+
+WITHOUT_INFLUENCE = ("episode_progress", "latency", "deadline", "keep_builtin_decision")
+"""Options that may change without what a mode has learned becoming void."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class ProxyOptions:
         latency: Progress that the subsystem makes while the agent thinks; the recommendation comes after that.
         deadline: Progress after which a recommendation is no longer waited for; None: there is no deadline.
         keep_builtin_decision: Ask the built-in algorithm at every decision and report what it would have done.
+        least_window: Windows may not be shorter than this: the shortest that does not mislead.
     """
 
     episode_progress: int
@@ -41,6 +46,7 @@ class ProxyOptions:
     latency: int = 0
     deadline: int | None = None
     keep_builtin_decision: bool = False
+    least_window: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -50,6 +56,10 @@ class ProxyOptions:
         """
         if self.episode_progress < 1:
             raise UserError(f"an episode needs at least one unit of progress, got {self.episode_progress}")
+        if self.window is not None and self.window < self.least_window:
+            raise UserError(
+                f"window {self.window}: at least {self.least_window}, because shorter ones reverse the truth"
+            )
         if self.latency < 0 or (self.deadline is not None and self.deadline < 0):
             raise UserError(f"latency {self.latency} and deadline {self.deadline}: must not be negative")
         if not 0.0 < self.alpha < 1.0 or not 0.0 < self.tolerance < 1.0:
@@ -58,3 +68,25 @@ class ProxyOptions:
             raise UserError(
                 f"mode 'auto' needs both sides while it learns: share {self.share} must lie between 0 and 1"
             )
+
+    def same_modes(self, other: ProxyOptions) -> bool:
+        """Whether modes work under both in the same way, so that evidence gathered under one counts under the other."""
+        return replace(self, **{name: getattr(other, name) for name in WITHOUT_INFLUENCE}) == other
+
+
+def timing(latency_us: float, deadline_us: float | None, unit_us: float) -> tuple[int, int | None]:
+    """An agent's latency and its deadline in progress, rounded so that the later one stays the later one.
+
+    Args:
+        latency_us: Time that the agent takes, in microseconds.
+        deadline_us: Time that it has; None: there is no deadline.
+        unit_us: Time that one unit of progress takes.
+
+    Returns:
+        `ProxyOptions.latency` and `deadline`; the agent misses it if and only if it takes longer than it has.
+    """
+    latency = math.ceil(latency_us / unit_us)
+    if deadline_us is None:
+        return latency, None
+    deadline = math.floor(deadline_us / unit_us)
+    return latency, max(deadline, latency) if latency_us <= deadline_us else min(deadline, latency - 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,18 @@ class Forecasting(Protocol):
         """
 
 
+@runtime_checkable
+class Bounding(Protocol):
+    """What a `BatchedSubsystem` may add where it cannot forecast: the most that an operation costs, for mode `auto`."""
+
+    def most_cost(self, decision: Array) -> FloatArray:
+        """(N,) float64, in the unit of `cost`: what the pending operations cost at the most under these decisions.
+
+        Args:
+            decision: (N,) int64 or (N, A) float64, well-formed and checked where it matters.
+        """
+
+
 class Subsystem(Protocol):
     """One instance in plain Python. Subclass it to inherit the answers that simple subsystems share.
 
@@ -183,6 +195,22 @@ class Subsystem(Protocol):
         return {}
 
 
+@runtime_checkable
+class WaitingSubsystem(Protocol):
+    """What a `Subsystem` may add, so that its agent takes time (see `Waiting`)."""
+
+    def wait(self, until: int) -> None:
+        """Let time pass with the decision still pending, until progress has reached `until` or it is critical."""
+
+
+@runtime_checkable
+class ForecastingSubsystem(Protocol):
+    """What a `Subsystem` may add: the price of an operation before it runs (see `Forecasting`)."""
+
+    def forecast(self, decision: int | Array) -> tuple[float, float]:
+        """Cost and benefit, in progress, of the pending operation under this decision."""
+
+
 def batch(factory: Callable[[], Subsystem], instances: int) -> BatchedSubsystem:
     """Put instances in plain Python behind the face of a batch.
 
@@ -209,6 +237,11 @@ class _Batch:
         self._seeds: npt.NDArray[np.uint64] = np.zeros(instances, dtype=np.uint64)
         self._reset: BoolArray = np.zeros(instances, dtype=np.bool_)
         self._operations: IntArray = np.zeros(instances, dtype=np.int64)
+        # A batch can do what its members can, and is asked for it by what it has.
+        if isinstance(self._members[0], WaitingSubsystem):
+            self.wait = self._wait
+        if isinstance(self._members[0], ForecastingSubsystem):
+            self.forecast = self._forecast
 
     def reset(self, rows: BoolArray, seeds: npt.NDArray[np.uint64]) -> None:
         for row in np.flatnonzero(rows):
@@ -271,6 +304,18 @@ class _Batch:
         if self._reset.any():
             shadow.reset(self._reset, self._seeds)
         return shadow
+
+    def _wait(self, until: IntArray, rows: BoolArray) -> None:
+        for row in np.flatnonzero(rows):
+            cast(WaitingSubsystem, self._members[row]).wait(int(until[row]))
+
+    def _forecast(self, decision: Array) -> tuple[FloatArray, FloatArray]:
+        given = _each(decision)
+        forecasts = np.zeros((self.instances, 2))
+        for row, member in enumerate(self._members):
+            if member.pending():
+                forecasts[row] = cast(ForecastingSubsystem, member).forecast(given[row])
+        return forecasts[:, 0], forecasts[:, 1]
 
     def _run_member(self, row: np.intp, decision: int | Array, ask: bool, until: int) -> None:
         """Carry out one row's pending decision, then run it to the next decision to ask for, or to `until`."""

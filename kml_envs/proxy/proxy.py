@@ -88,8 +88,9 @@ class MLModelProxy:
     def re_init(self, options: ProxyOptions, controller: ModeController | None = None) -> None:
         """Change the options while the proxy lives.
 
-        Mode and window take effect at once, with a new unit and a new data set; the episode's length with the next
-        episode.
+        Mode and window take effect at once, with a new unit and a new data set, and mode `auto` begins anew; the
+        episode's length takes effect with the next episode. What `ProxyOptions.same_modes` holds the same leaves
+        modes, evidence and units as they are.
 
         Raises:
             UserError: The options contradict each other, or change the efficiency during episodes.
@@ -103,6 +104,10 @@ class MLModelProxy:
                     "while episodes run: make a new proxy"
                 )
             self.efficiency = make_efficiency(options.efficiency, self.subsystem)
+        if controller is None and options.same_modes(self.options):
+            self._check_options(options, self.controller)
+            self.course.episode_progress, self.options = options.episode_progress, options
+            return
         self._adopt(options, controller)
         begun = self.course.begun & self.life_cycle.running() & ~self.finished
         if begun.any():
@@ -354,7 +359,7 @@ class MLModelProxy:
         return {"mode": mode, **self.controller.report(), **self.statistics.table(operations)}
 
     def _adopt(self, options: ProxyOptions, controller: ModeController | None) -> None:
-        """Take the options over, if they go together."""
+        """Take the options over, if they go together, with a controller for their mode."""
         if controller is None:
             count = self.subsystem.instances
             controller = (
@@ -362,6 +367,12 @@ class MLModelProxy:
                 if options.mode == AUTO
                 else FixedMode(parse_mode(options.mode), count, options.share, options.probes)
             )
+        self._check_options(options, controller)
+        self.course.adopt(options, controller)
+        self.options, self.controller = options, controller
+
+    def _check_options(self, options: ProxyOptions, controller: ModeController) -> None:
+        """Raise a UserError if the options contradict each other."""
         if self.efficiency.needs_units and not controller.in_units:
             raise UserError(
                 f"efficiency '{options.efficiency}' learns from units that the built-in algorithm controls, and "
@@ -383,8 +394,6 @@ class MLModelProxy:
                 f"efficiency '{options.efficiency}' needs whole units: the window ({options.window}) must not exceed "
                 f"the episode ({options.episode_progress})"
             )
-        self.course.adopt(options, controller)
-        self.options, self.controller = options, controller
 
     def _pass_time(self, latency: IntArray | None) -> BoolArray | None:
         """Let the subsystem go on until the recommendations have come, or their deadline has passed.

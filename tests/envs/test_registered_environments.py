@@ -11,7 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import kml_envs
-from kml_envs.proxy import Mode
+from kml_envs.proxy import Mode, Verdict
 
 pytestmark = pytest.mark.gymnasium_interface
 
@@ -305,14 +305,31 @@ def test_operations_are_what_is_decided(env_id):
     assert 0 <= table["builtin_operations"][0] <= table["agent_operations"][0]
 
 
-@pytest.mark.parametrize("env_id", ["kml/LfsVictim-v0", "kml/LfsTune-v0"])
-def test_mode_auto_begins_in_learning_and_tells_its_evidence(env_id):
-    env = make(env_id, mode="auto", episode_volumes=12.0)
+@pytest.mark.parametrize("env_id", IDS)
+def test_mode_auto_begins_in_learning_keeps_its_budget_and_tells_its_evidence(env_id):
+    """Whatever the agent does: here, anything that is not refused."""
+    env, rng = make(env_id, mode="auto", episode_volumes=12.0).unwrapped, np.random.default_rng(3)
     env.reset(seed=3)
+    assert env.proxy.controller.mode().tolist() == [Mode.LEARNING]
     truncated = False
     while not truncated:
-        _, _, _, truncated, info = env.step(env.action_space.sample() if env_id.endswith("Tune-v0") else 0)
+        _, _, _, truncated, info = env.step(sample(env, rng))
     assert info["mode"] in list(Mode)
     for name in ("share", "evidence_better", "evidence_not_worse", "budget_left", "degradations"):
         assert np.isfinite(info[name])
-    env.close()
+    budget = env.proxy.controller.budget
+    assert 0.0 <= budget.spent[0] <= env.proxy.options.tolerance * budget.builtin[0]
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize(("latency_us", "deadline_us", "late"), [(450, 100, True), (450, None, False)])
+def test_agents_take_time_and_may_be_late(env_id, latency_us, deadline_us, late):
+    env, rng = make(env_id, latency_us=latency_us, deadline_us=deadline_us).unwrapped, np.random.default_rng(1)
+    env.reset(seed=1)
+    verdicts = []
+    for _ in range(4):
+        *_, info = env.step(sample(env, rng))
+        verdicts.append(info["verdict"])
+        assert info["acted_by_agent"] == (info["verdict"] == Verdict.ACCEPTED)
+    assert (Verdict.DEADLINE_MISSED in verdicts) == late
+    assert (Verdict.ACCEPTED in verdicts) == (not late)

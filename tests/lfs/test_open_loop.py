@@ -20,7 +20,7 @@ from kml_envs.lfs.config import (
 )
 from kml_envs.lfs.latency import bucket_edges, percentile_ns
 from kml_envs.lfs.load_gate import MEASUREMENTS, gate_opens
-from kml_envs.lfs.open_loop import advance_open_loop_rows, carry_out
+from kml_envs.lfs.open_loop import advance_open_loop_rows, carry_out, wait_open_loop
 from kml_envs.lfs.state import ARRAYS
 from kml_envs.lfs.timeline import TIMELINE
 from kml_envs.lfs.writing import latency_bucket
@@ -242,3 +242,39 @@ def test_percentiles_are_right_to_within_a_bucket():
     for percent in (50.0, 99.0, 99.9):
         assert percentile_ns(histogram, percent) == pytest.approx(np.percentile(latencies, percent), rel=0.07)
     assert percentile_ns(np.zeros((2, 512), np.int64), 99.0).tolist() == [0.0, 0.0]
+
+
+def test_writes_go_on_while_a_decision_is_pending():
+    state = volume_in_time(Background.F2FS)
+    volume, until = state.volumes[0], state.volumes["block_count"] * 4
+    waited = 0
+    while volume["user_writes"] < until[0] - 100:
+        advance_open_loop_rows(state.volumes, ROW, until, ASK)
+        if not volume["pending"]:
+            break
+        written, moved, now = (int(volume[name]) for name in ("user_writes", "moved", "busy_until_ns"))
+        before = int(volume["timeline"]["now_ns"])
+        wait_open_loop(volume, written + 20)
+        made = int(volume["user_writes"]) - written
+        assert 0 <= made <= 20 and volume["moved"] == moved and volume["busy_until_ns"] >= now
+        passed = int(volume["timeline"]["now_ns"]) - before
+        assert 0 <= passed <= 20 * volume["settings"]["write_ns"] or made == 20
+        assert volume["free_sections"] >= volume["settings"]["reserve_sections"]
+        waited += made
+        check(state)
+        decide(state, volume["suggestion"], 16)
+    assert waited > 100
+    check(state)
+
+
+def test_waiting_stops_at_the_reserve():
+    state = volume_in_time()
+    volume, until = state.volumes[0], state.volumes["block_count"] * 4
+    while not (volume["pending"] and volume["timeline"]["foreground"]):
+        advance_open_loop_rows(state.volumes, ROW, until, ASK)
+        if not volume["timeline"]["foreground"]:
+            decide(state, -1, 16)
+    wait_open_loop(volume, 10**9)
+    assert volume["free_sections"] == volume["settings"]["reserve_sections"]
+    assert volume["suggestion"] >= 0
+    check(state)

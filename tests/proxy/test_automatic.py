@@ -1,5 +1,7 @@
 """Mode `auto`: who is trusted, who loses trust, and what that may cost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -197,3 +199,63 @@ def test_shares_in_space_leave_four_domains_a_side():
 def test_settings_that_make_no_sense_are_refused(start_proxy, ledger, options):
     with pytest.raises(UserError):
         start_proxy(8, ledger, **AUTO | options)
+
+
+@pytest.mark.parametrize("efficiency", ["shadow", "none"])
+def test_without_forecasts_the_dearest_operation_so_far_is_the_price(start_proxy, ledger, efficiency):
+    proxy, _ = start_proxy(2, ledger, **AUTO | {"efficiency": efficiency, "share": 0.5})
+    play(proxy, lambda done: 3, until=8_000)
+    controller = proxy.controller
+    price = controller._price(np.zeros(2, np.int64))
+    assert price == pytest.approx(1.0, abs=0.0 if efficiency == "shadow" else 0.2)  # candidate 3 costs one more than 2
+    assert (controller.budget.spent <= 0.03 * controller.budget.builtin).all()
+
+
+@pytest.mark.parametrize("efficiency", ["shadow", "none"])
+def test_an_operation_that_may_cost_more_than_there_is_left_does_not_run(start_proxy, ledger, efficiency):
+    proxy, _ = start_proxy(1, ledger, **AUTO | {"efficiency": efficiency, "share": 0.5})
+    asked = []
+
+    def most_cost(decision):
+        asked.append(decision.copy())
+        return np.full(1, 20.0)
+
+    proxy.controller._bounds = type("Bounds", (), {"most_cost": staticmethod(most_cost)})()
+    while proxy.subsystem.progress()[0] < 20_000:
+        proxy.observe()
+        left = proxy.controller.budget.allowance() - proxy.controller.budget.spent
+        feedback = proxy.decide(np.array([1]))
+        if feedback.acted_by_agent[0]:
+            assert left[0] >= 20.0 - 4.0  # what the built-in algorithm has cost since was added before
+    assert asked and proxy.table()["agent_operations"][0] > 0
+
+
+def test_what_changes_no_mode_leaves_the_evidence_alone(start_proxy, noisy_ledger):
+    proxy, _ = start_proxy(2, noisy_ledger, **AUTO)
+    play(proxy, lambda done: 1, until=6_000)
+    controller, before, generation = proxy.controller, proxy.controller.report(), proxy.generation.copy()
+    proxy.re_init(replace(proxy.options, keep_builtin_decision=True, episode_progress=50_000, deadline=5))
+    after = proxy.controller.report()
+    assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+    assert np.array_equal(proxy.generation, generation)
+    proxy.re_init(replace(proxy.options, tolerance=0.05))
+    assert proxy.controller is not controller
+
+
+def test_windows_that_mislead_are_refused_at_any_time(start_proxy, ledger):
+    with pytest.raises(UserError, match="window 100: at least 200"):
+        start_proxy(1, ledger, **AUTO | {"window": 100, "least_window": 200})
+    proxy, _ = start_proxy(1, ledger, **AUTO | {"least_window": 200})
+    with pytest.raises(UserError, match="window 10: at least 200"):
+        replace(proxy.options, window=10)
+
+
+def test_an_emergency_ends_only_when_nothing_else_is_wrong(start_proxy, noisy_ledger):
+    proxy, members = start_proxy(1, noisy_ledger, **AUTO)
+    while not proxy.table()["emergencies_unhealthy"][0]:
+        members[0].critical_from = members[0].done + 50  # the agent is asked every 10, unless there is an emergency
+        proxy.observe()
+        proxy.decide(["garbage"])
+    assert proxy.finished.all()
+    assert proxy.controller.mode().tolist() == [Mode.EMERGENCY]
+    assert proxy.table()["emergencies_critical"].tolist() == [0]

@@ -7,6 +7,7 @@ from kml_envs.errors import UserError
 from kml_envs.proxy import Mode, ProxyOptions, SubsystemError, Verdict
 from kml_envs.proxy.lifecycle import DataSetState
 from kml_envs.proxy.modes import FixedMode
+from kml_envs.proxy.options import timing
 
 
 def run_episode(proxy, choose=lambda row: 1):
@@ -234,3 +235,14 @@ def test_a_subsystem_that_stops_for_no_reason_is_an_error(start_proxy, ledger):
 def test_options_that_do_not_go_together_are_refused(start_proxy, options, message):
     with pytest.raises(UserError, match=message):
         start_proxy(**options)
+
+
+@pytest.mark.parametrize(
+    ("latency_us", "deadline_us", "late"),
+    [(450, 100, True), (100, 450, False), (100, 100, False), (9, 0, True), (0, 0, False), (2500, 2400, True)],
+)
+def test_rounding_makes_no_late_agent_early_and_no_early_one_late(latency_us, deadline_us, late):
+    latency, deadline = timing(latency_us, deadline_us, 1000.0)
+    assert (latency > deadline) == late
+    assert timing(latency_us, None, 1000.0) == (latency, None)
+    assert latency * 1000 >= latency_us
