@@ -182,6 +182,14 @@ def hmsdk(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
     return Context(Operations.PADDR, own, schemes=(demote, promote))
 
 
+def _damon_reclaim(attributes: MonitoringAttributes) -> Context:
+    return damon_reclaim(attributes=attributes)
+
+
+def _damon_lru_sort(attributes: MonitoringAttributes) -> Context:
+    return damon_lru_sort(attributes=attributes)
+
+
 POLICIES: dict[str, Policy] = {
     known.name: known
     for known in (
@@ -193,11 +201,11 @@ POLICIES: dict[str, Policy] = {
         Policy("mem_tier", "damo's tiering under node goals, 200 MB/s", mem_tier),
         Policy("fixed_thresholds", "tiering at 5 % of accesses and 10 s of idleness, 100 MB/s", fixed_thresholds),
         Policy("hmsdk", "HMSDK's tiering with fixed thresholds", hmsdk),
-        Policy("damon_reclaim", "the kernel's DAMON_RECLAIM at its defaults", lambda attributes: damon_reclaim()),
-        Policy("damon_lru_sort", "the kernel's DAMON_LRU_SORT at its defaults", lambda attributes: damon_lru_sort()),
+        Policy("damon_reclaim", "the kernel's DAMON_RECLAIM, two minutes idle", _damon_reclaim),
+        Policy("damon_lru_sort", "the kernel's DAMON_LRU_SORT, hot from half of the samples", _damon_lru_sort),
     )
 }
-"""The policies that are schemes, by name. The kernel's modules and hmsdk bring their own attributes along."""
+"""The policies that are schemes, by name. Only hmsdk brings its own attributes along."""
 
 
 @compiled

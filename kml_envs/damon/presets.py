@@ -5,6 +5,7 @@ The defaults are those of their module parameters (mm/damon/reclaim.c, lru_sort.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from kml_envs.damon.control import WHOLE_PICTURE, Snapshot
 
 _WINDOW_MS = 1000
 _AUTOTUNED_ACCESS_BP = 40
+_DEFAULTS = MonitoringAttributes()
 _STAT_INTERVALS = IntervalsGoal(access_bp=400, aggrs=3, min_sample_us=5_000, max_sample_us=10_000_000)
 _PERCENTILES = np.arange(101)
 
@@ -45,6 +47,7 @@ def damon_reclaim(
     quota_autotune_feedback: int = 0,
     skip_anon: bool = False,
     autotune_monitoring_intervals: bool = False,
+    attributes: MonitoringAttributes = _DEFAULTS,
 ) -> Context:
     """DAMON_RECLAIM: page memory out that was not accessed for a while, when free memory runs short.
 
@@ -57,11 +60,13 @@ def damon_reclaim(
         quota_autotune_feedback: The user's measure of success, of which 10,000 is wanted; 0: not tuned by it.
         skip_anon: Leave anonymous pages.
         autotune_monitoring_intervals: Let the kernel tune the intervals.
+        attributes: Of the monitoring, which the modules take as parameters of their own; times and shares of samples
+            are counted in their intervals.
 
     Returns:
         The context.
     """
-    attributes = _attributes(autotune_monitoring_intervals)
+    attributes = _attributes(attributes, autotune_monitoring_intervals)
     goals = []
     if quota_mem_pressure_us:
         goals.append(QuotaGoal(GoalMetric.SOME_MEM_PSI_US, quota_mem_pressure_us))
@@ -85,6 +90,7 @@ def damon_lru_sort(
     active_mem_bp: int = 0,
     filter_young_pages: bool = False,
     autotune_monitoring_intervals: bool = False,
+    attributes: MonitoringAttributes = _DEFAULTS,
 ) -> Context:
     """DAMON_LRU_SORT: move hot memory up and cold memory down in the lists that reclaim goes by.
 
@@ -96,11 +102,13 @@ def damon_lru_sort(
         active_mem_bp: Wanted share of active in all listed memory, in 1/10,000; 0: not tuned by it.
         filter_young_pages: Look at each page once more: only young ones are hot, only others are cold.
         autotune_monitoring_intervals: Let the kernel tune the intervals.
+        attributes: Of the monitoring, which the modules take as parameters of their own; times and shares of samples
+            are counted in their intervals.
 
     Returns:
         The context: the hot scheme, then the cold one.
     """
-    attributes = _attributes(autotune_monitoring_intervals)
+    attributes = _attributes(attributes, autotune_monitoring_intervals)
     patterns = {
         Action.LRU_PRIO: AccessPattern(
             min_sz=4096, min_nr_accesses=attributes.max_nr_accesses * hot_thres_access_freq // 1000
@@ -169,6 +177,6 @@ def access_statistics(picture: Snapshot, aggr_us: int) -> AccessStatistics:
     return AccessStatistics(bandwidth, idle[order][places], aggr_us)
 
 
-def _attributes(autotune: bool) -> MonitoringAttributes:
+def _attributes(attributes: MonitoringAttributes, autotune: bool) -> MonitoringAttributes:
     goal = IntervalsGoal(_AUTOTUNED_ACCESS_BP, 3, 5_000, 10_000_000) if autotune else IntervalsGoal()
-    return MonitoringAttributes(intervals_goal=goal)
+    return replace(attributes, intervals_goal=goal)

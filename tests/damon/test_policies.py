@@ -56,6 +56,14 @@ def test_ages_and_accesses_are_in_the_units_of_the_monitor():
     assert samples(0.05, MonitoringAttributes(50_000, 100_000)) == 1
 
 
+@pytest.mark.parametrize("attributes", [MonitoringAttributes(), GUIDE])
+def test_the_kernels_modules_bring_no_intervals_along(attributes):
+    for name, cold in (("damon_reclaim", 0), ("damon_lru_sort", 1)):
+        context = policy(name).context(attributes)
+        assert context.monitoring_attrs == attributes
+        assert context.schemes[cold].access_pattern.min_age * attributes.aggr_us == 120_000_000
+
+
 def test_quotas_goals_and_nodes():
     quota = pdarc().schemes[0].quotas
     assert (quota.ms, quota.reset_interval_ms, quota.weights.nr_accesses_permil, quota.weights.age_permil) == (

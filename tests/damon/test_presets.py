@@ -5,7 +5,7 @@ import pytest
 from damon_monitors import PAGE, touched
 
 from kml_envs.damon.checks import harmful_settings, kernel_refusals
-from kml_envs.damon.config import Action, FilterType, GoalMetric, IntervalsGoal, Operations
+from kml_envs.damon.config import Action, FilterType, GoalMetric, IntervalsGoal, MonitoringAttributes, Operations
 from kml_envs.damon.control import Snapshot
 from kml_envs.damon.presets import access_statistics, damon_lru_sort, damon_reclaim, damon_stat
 from kml_envs.damon.simulator import SimulatedDamon
@@ -36,6 +36,17 @@ def test_lru_sort_defaults():
     hot, cold = damon_lru_sort(active_mem_bp=6000, filter_young_pages=True).schemes
     assert [scheme.quotas.goals[0].target_value for scheme in (hot, cold)] == [6000, 4002]
     assert (hot.filters[0].matching, cold.filters[0].matching) == (False, True)
+
+
+@pytest.mark.parametrize("attributes", [MonitoringAttributes(), MonitoringAttributes(200_000, 2_000_000)])
+def test_times_and_shares_are_counted_in_the_given_intervals(attributes):
+    (reclaim,) = damon_reclaim(attributes=attributes).schemes
+    hot, cold = damon_lru_sort(attributes=attributes).schemes
+    for scheme in (reclaim, cold):
+        assert scheme.access_pattern.min_age * attributes.aggr_us == 120_000_000
+    assert hot.access_pattern.min_nr_accesses * 2 == attributes.max_nr_accesses
+    tuned = damon_reclaim(attributes=attributes, autotune_monitoring_intervals=True).monitoring_attrs
+    assert (tuned.aggr_us, tuned.intervals_goal.access_bp) == (attributes.aggr_us, 40)
 
 
 @pytest.mark.parametrize("context", [damon_reclaim(), damon_lru_sort(), damon_stat()])

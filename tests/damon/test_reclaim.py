@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from kml_envs.damon.checks import harmful_settings
 from kml_envs.damon.config import PAGE_BYTES, Context, MonitoringAttributes, Operations
 from kml_envs.damon.policies import SENPAI_SHARE
-from kml_envs.damon.reclaim_settings import BUILTINS, recommended_scheme
+from kml_envs.damon.reclaim_settings import BUILTINS, SENPAI, builtin_context, recommended_scheme
+from kml_envs.envs.damon_reclaim import ReclaimArguments
 
 NUMBERS = st.floats(-1.0, 1.0, width=32)
 EAGER = np.array([-0.17, 1.0, 0.0, 0.5, 1.0, 0.0], np.float32)  # what was idle for 2.5 s, without a tight quota
@@ -52,15 +53,31 @@ def test_settings_reach_the_memory():
     assert eager["score"] == pytest.approx(0.5 * eager["memory_saving"] - 0.5 * eager["slowdown"])
 
 
-@pytest.mark.parametrize("builtin", BUILTINS)
+@pytest.mark.parametrize("builtin", [name for name in BUILTINS if name != "damon_reclaim"])
 def test_builtin_algorithms_act(builtin):
     info = play(make_reclaim(builtin=builtin, mode="emergency", episode_s=60.0), np.zeros(6, np.float32))
     assert info["operations"] == 30
-    if builtin in ("prcl", "prcl_auto", "pdarc"):
-        assert info["paged_out_mib"] > 1.0
-    else:  # nothing is idle for two minutes yet, and senpai reclaims without a scheme
+    assert info["memory_saving"] > 0.0
+    if builtin == SENPAI:  # reclaims without a scheme
         assert info["paged_out_mib"] == 0.0
-    assert (info["memory_saving"] > 0.0) == (builtin != "damon_reclaim")
+    else:
+        assert info["paged_out_mib"] > 1.0
+
+
+def test_the_kernels_module_acts_on_what_is_idle_for_two_minutes():
+    paged_out = {}
+    for episode_s in (110.0, 150.0):  # and 5 s of watching before
+        env = make_reclaim(builtin="damon_reclaim", mode="emergency", episode_s=episode_s)
+        paged_out[episode_s] = play(env, np.zeros(6, np.float32))["paged_out_mib"]
+    assert paged_out[110.0] == 0.0
+    assert paged_out[150.0] > 100.0
+
+
+@pytest.mark.parametrize("attributes", [MonitoringAttributes(), ReclaimArguments().attributes()])
+def test_the_kernels_module_counts_in_the_monitors_intervals(attributes):
+    context = builtin_context("damon_reclaim", attributes)
+    assert context.monitoring_attrs == attributes
+    assert context.schemes[0].access_pattern.min_age * attributes.aggr_us == 120_000_000
 
 
 def test_senpai_asks_for_its_share():
