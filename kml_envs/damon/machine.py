@@ -92,7 +92,9 @@ def live_until(monitor: Record, time_us: int) -> None:
 
 
 @compiled
-def apply_action(monitor: Record, scheme: Record, start: int, end: int, share: float, node: int) -> int:
+def apply_action(
+    monitor: Record, scheme: Record, start: int, end: int, share: float, to_fast: float, to_slow: float
+) -> int:
     """Carry an action out on a range, and charge its time to the scheme.
 
     Args:
@@ -101,7 +103,8 @@ def apply_action(monitor: Record, scheme: Record, start: int, end: int, share: f
         start: First byte.
         end: Byte behind the last.
         share: Share of their pages that the action is for.
-        node: Memory node that migrations go to.
+        to_fast: Share of those pages whose destination, if they migrate, is node 0.
+        to_slow: The same for node 1.
 
     Returns:
         Bytes that the action was applied to.
@@ -114,7 +117,7 @@ def apply_action(monitor: Record, scheme: Record, start: int, end: int, share: f
         return pages * PAGE_BYTES
     record = memory_of(monitor)[0]
     before = record.kdamond_ns
-    applied = memory.apply_action(record, scheme.action, start, end, share, node)
+    applied = memory.apply_action(record, scheme.action, start, end, share, to_fast, to_slow)
     scheme.total_charged_ns += np.int64(record.kdamond_ns - before)
     return applied
 

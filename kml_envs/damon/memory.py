@@ -64,7 +64,9 @@ def advance(memory: Record, access: Record, duration_us: int) -> None:
 
 
 @compiled
-def apply_action(memory: Record, action: int, start: int, end: int, share: float, node: int) -> int:
+def apply_action(
+    memory: Record, action: int, start: int, end: int, share: float, to_fast: float = 0.0, to_slow: float = 0.0
+) -> int:
     """Do to a range what a scheme asks for. What is free on the target bounds what is moved there.
 
     Args:
@@ -73,7 +75,8 @@ def apply_action(memory: Record, action: int, start: int, end: int, share: float
         start: First byte.
         end: Byte behind the last.
         share: Share of the range's pages that the scheme's filters let pass, any of them alike.
-        node: Target of migrations, 0 or 1.
+        to_fast: Share of the pages that a migration is to bring to node 0.
+        to_slow: The same for node 1; what is for neither stays.
 
     Returns:
         Bytes that the action was applied to: pages paged out, migrated, fetched or collapsed, and for advice and lists
@@ -87,7 +90,7 @@ def apply_action(memory: Record, action: int, start: int, end: int, share: float
         low, high = max(start, extent.start), min(end, extent.end)
         part = share * (high - low) / (extent.end - extent.start)
         memory.kdamond_ns += part * extent.pages * _VISIT_NS
-        applied += _apply_to_extent(memory, action, index, part, node)
+        applied += _apply_to_extent(memory, action, index, part, to_fast, to_slow)
         index += 1
     return np.int64(round(applied)) * PAGE_BYTES
 
@@ -160,9 +163,18 @@ def advance_rows(memories: Record, accesses: Record, duration_us: int) -> None:
 
 
 @compiled
-def apply_to_row(memories: Record, row: int, action: int, start: int, end: int, share: float, node: int) -> int:
+def apply_to_row(
+    memories: Record,
+    row: int,
+    action: int,
+    start: int,
+    end: int,
+    share: float,
+    to_fast: float = 0.0,
+    to_slow: float = 0.0,
+) -> int:
     """`apply_action` on one of N memories, for use from Python."""
-    return apply_action(memories[row], action, start, end, share, node)
+    return apply_action(memories[row], action, start, end, share, to_fast, to_slow)
 
 
 @compiled
@@ -297,14 +309,14 @@ def _account_pressure(memory: Record, step_us: float, stall_us: float) -> None:
 
 
 @compiled
-def _apply_to_extent(memory: Record, action: int, index: int, part: float, node: int) -> float:
+def _apply_to_extent(memory: Record, action: int, index: int, part: float, to_fast: float, to_slow: float) -> float:
     """Apply an action to a share of an extent's pages; returns the pages that it was applied to."""
     extent = extents_of(memory)[index]
     present = (extent.fast + extent.slow + extent.bloat) * part
     if action == _PAGEOUT:
         return _page_out(memory, extent, part)
     if action == _MIGRATE_HOT or action == _MIGRATE_COLD:
-        return _migrate(memory, extent, part, node)
+        return _migrate(memory, extent, part, to_fast, to_slow)
     if action == _WILLNEED:
         return _fetch(memory, extent, part)
     if action == _COLLAPSE:
@@ -335,19 +347,20 @@ def _page_out(memory: Record, extent: Record, part: float) -> float:
 
 
 @compiled
-def _migrate(memory: Record, extent: Record, part: float, node: int) -> float:
-    if node == 0:
-        moved = min(extent.slow * part, room_on_fast(memory))
-        extent.slow -= moved
-        extent.fast += moved
+def _migrate(memory: Record, extent: Record, part: float, to_fast: float, to_slow: float) -> float:
+    """Bring a share of an extent's pages to their nodes; those that lie there already are not moved."""
+    missing_on_fast = extent.slow * to_fast - extent.fast * (1.0 - to_fast)
+    missing_on_slow = extent.fast * to_slow - extent.slow * (1.0 - to_slow)  # only one of both can be above 0
+    if missing_on_fast > 0.0:
+        moved = min(missing_on_fast * part, room_on_fast(memory))
         memory.promoted += moved
         change = moved
     else:
-        moved = min(extent.fast * part, max(0.0, memory.slow_pages - memory.slow_used))
-        extent.fast -= moved
-        extent.slow += moved
+        moved = min(max(0.0, missing_on_slow * part), max(0.0, memory.slow_pages - memory.slow_used))
         memory.demoted += moved
         change = -moved
+    extent.fast += change
+    extent.slow -= change
     memory.fast_used += change
     memory.slow_used -= change
     memory.moved_pages += moved

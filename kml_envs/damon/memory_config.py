@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from kml_envs.errors import UserError
 
 GIB = 1 << 30
+FAST_NODE, SLOW_NODE = 0, 1
+"""The memory nodes that there can be."""
 
 
 @dataclass(frozen=True)

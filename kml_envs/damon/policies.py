@@ -31,12 +31,12 @@ from kml_envs.damon.config import (
     Weights,
 )
 from kml_envs.damon.memory import used_pages
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.memory_reclaim import reclaim
 from kml_envs.damon.presets import damon_lru_sort, damon_reclaim
 from kml_envs.errors import unknown_name
 
 HUGE_PAGE_BYTES = 2 << 20
-FAST_NODE, SLOW_NODE = 0, 1
 
 SENPAI_INTERVAL_US = 6_000_000
 SENPAI_SHARE = 0.0005

@@ -11,6 +11,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import ACTIONS, Action, FilterType, WatermarkMetric
 from kml_envs.damon.machine import FILTER_TYPES, apply_action, catch_up, matching_share, old_share
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.quota import adjust_quota, has_limit, is_exhausted, matches_pattern, priority_score
 from kml_envs.damon.regions import align_down, cut_region, join_slices
 from kml_envs.damon.state import DESTINATIONS, FILTERS, destinations, filters, region_capacity, regions, schemes, tried
@@ -197,7 +198,9 @@ def _apply(monitor: Record, number: int, index: int) -> None:
     applied = np.int64(0)
     if scheme.supported:
         share = passed / size * old_share(monitor, scheme, region.start, region.end)
-        applied = _apply_to_nodes(monitor, number, region.start, region.end, share)
+        to_fast = _destination_share(monitor, number, FAST_NODE)
+        to_slow = _destination_share(monitor, number, SLOW_NODE)
+        applied = apply_action(monitor, scheme, region.start, region.end, share, to_fast, to_slow)
     _note_tried(monitor, number, region, passed)
     charge = size
     if scheme.fail_charge_denom > 0:
@@ -212,19 +215,22 @@ def _apply(monitor: Record, number: int, index: int) -> None:
 
 
 @compiled
-def _apply_to_nodes(monitor: Record, number: int, start: int, end: int, share: float) -> int:
-    """Apply the action; pages that migrate go to the destinations by their weights, page after page in turn."""
+def _destination_share(monitor: Record, number: int, node: int) -> float:
+    """Share of a scheme's pages that migrate to a node.
+
+    A page goes where its index, modulo the sum of the weights, says (damos_va_migrate_dests_add): of many pages, each
+    destination gets the share of its weight, and another application changes nothing.
+    """
     scheme = schemes(monitor)[number]
-    total = np.int64(0)
-    for place in range(scheme.destination_count):
-        total += destinations(monitor)[number * DESTINATIONS + place].weight
-    if total == 0:
-        return apply_action(monitor, scheme, start, end, share, scheme.target_nid)
-    applied = np.int64(0)
+    share, total = np.int64(0), np.int64(0)
     for place in range(scheme.destination_count):
         destination = destinations(monitor)[number * DESTINATIONS + place]
-        applied += apply_action(monitor, scheme, start, end, share * destination.weight / total, destination.id)
-    return applied
+        total += destination.weight
+        if destination.id == node:
+            share += destination.weight
+    if total == 0:
+        return 1.0 if scheme.target_nid == node else 0.0
+    return share / total
 
 
 @compiled

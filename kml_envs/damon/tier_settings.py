@@ -30,8 +30,9 @@ from kml_envs.damon.config import (
     Scheme,
     Weights,
 )
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.monitor import most_accesses_of
-from kml_envs.damon.policies import FAST_NODE, POLICIES, SLOW_NODE
+from kml_envs.damon.policies import POLICIES
 from kml_envs.damon.schemes import copy_settings
 from kml_envs.damon.simulator import write_scheme
 from kml_envs.damon.state import GOALS, allocate, goals, schemes

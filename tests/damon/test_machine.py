@@ -71,15 +71,26 @@ def test_goals_measure_the_memory():
     assert memory["paged_out"][0] > 0
 
 
-def test_migration_to_weighted_destinations():
+@pytest.mark.parametrize(("fast", "slow", "elsewhere"), [(1, 1, 0), (3, 1, 0), (1, 1, 2)])
+def test_migration_to_weighted_destinations(fast, slow, elsewhere):
+    """Pages go to the shares of their destinations, those of a missing node stay, and then nothing moves."""
     config = MemoryConfig(slow_bytes=4 * PAGES * PAGE)
-    scheme = Scheme(Action.MIGRATE_COLD, COLD, dests=(Destination(0, 3), Destination(1, 1)))
-    state, memory = with_memory(scheme, config=config)
-    run(state, 1_500_000)
-    assert 0 < memory["demoted"][0] <= (PAGES - HOT) * 1.1
-    straight, other = with_memory(Scheme(Action.MIGRATE_COLD, COLD, target_nid=1), config=config)
-    run(straight, 1_500_000)
-    assert memory["demoted"][0] < other["demoted"][0] <= (PAGES - HOT) * 1.1
+    dests = tuple(Destination(node, weight) for node, weight in enumerate((fast, slow, elsewhere)) if weight)
+    state, memory = with_memory(Scheme(Action.MIGRATE_HOT, dests=dests), config=config)
+    wanted = PAGES * slow / (fast + slow + elsewhere)
+    for seconds in range(1, 4):
+        run(state, 1_000_000)
+        assert (memory["demoted"][0], memory["promoted"][0]) == (pytest.approx(wanted), pytest.approx(0.0, abs=1e-6))
+        assert state.schemes["nr_snapshots"][0, 0] == 10 * seconds
+    assert state.schemes["sz_applied"][0, 0] == pytest.approx(wanted * PAGE, rel=0.01)
+
+
+@pytest.mark.parametrize("node", [-1, 2])
+def test_migration_to_no_node_moves_nothing(node):
+    scheme = Scheme(Action.MIGRATE_COLD, target_nid=node)
+    state, memory = with_memory(scheme, config=MemoryConfig(slow_bytes=4 * PAGES * PAGE))
+    run(state, 1_000_000)
+    assert (memory["demoted"][0], state.schemes["sz_applied"][0, 0]) == (0.0, 0)
 
 
 def test_memory_lives_the_same_in_any_steps():

@@ -45,9 +45,10 @@ class Machine:
             advance_rows(self.state.records, self.access, int(step * SECOND))
         return self
 
-    def act(self, action, start=0, end=None, share=1.0, node=0):
+    def act(self, action, start=0, end=None, share=1.0, node=0, to_slow=None):
         end = self.table.size if end is None else end
-        return apply_to_row(self.state.records, 0, ACTIONS.index(action), start, end, share, node)
+        to_slow = float(node) if to_slow is None else to_slow
+        return apply_to_row(self.state.records, 0, ACTIONS.index(action), start, end, share, 1.0 - to_slow, to_slow)
 
     def pages(self, pool):
         return float(self.state.extents[pool].sum())
@@ -208,6 +209,22 @@ def test_migration_fills_the_target_and_no_more():
     assert machine.tier_stall_us > before
 
 
+@pytest.mark.parametrize("to_slow", [0.5, 0.25])
+def test_migration_by_weights_brings_extents_to_their_shares_once(to_slow):
+    config = MemoryConfig(fast_bytes=320 * MIB, slow_bytes=320 * MIB)
+    machine = Machine(flat(0.0), config)
+    assert machine.act(Action.MIGRATE_HOT, 0, 128 * MIB, to_slow=to_slow) == to_slow * 128 * MIB
+    extents = machine.state.extents[0]
+    touched = extents["end"] <= 128 * MIB
+    np.testing.assert_allclose(extents["slow"], np.where(touched, to_slow * extents["pages"], 0.0))
+    for _ in range(2):
+        assert machine.act(Action.MIGRATE_HOT, 0, 128 * MIB, to_slow=to_slow) == 0
+    assert (machine.demoted, machine.promoted) == (to_slow * 32768, 0.0)
+    machine.act(Action.MIGRATE_HOT, 0, 128 * MIB, to_slow=1.0)
+    assert machine.act(Action.MIGRATE_HOT, 0, 128 * MIB, to_slow=to_slow) == (1.0 - to_slow) * 128 * MIB
+    check_conservation(machine)
+
+
 def test_a_faster_placement_is_faster():
     config = MemoryConfig(fast_bytes=80 * MIB, slow_bytes=256 * MIB)
     good, bad = Machine(hot_and_cold(), config), Machine(hot_and_cold(), config)
@@ -327,7 +344,7 @@ def test_rows_are_independent_and_can_be_copied():
     accesses = np.concatenate([open_accesses(table) for table in tables])
     alone = Machine(tables[1])
     for row in (0, 1):
-        apply_to_row(state.records, row, ACTIONS.index(Action.PAGEOUT), 0, 256 * MIB, 1.0, 0)
+        apply_to_row(state.records, row, ACTIONS.index(Action.PAGEOUT), 0, 256 * MIB, 1.0)
     alone.act(Action.PAGEOUT)
     advance_rows(state.records, accesses, SECOND)
     alone.run(1.0, step=1.0)

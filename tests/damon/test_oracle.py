@@ -85,7 +85,7 @@ def test_no_age_threshold_beats_the_oracle(name, min_age_s):
         advance_rows(state.records, access, SECOND)
         for row in np.flatnonzero((extents["idle_s"] > min_age_s) & (extents["fast"] > 1)):
             apply_to_row(
-                state.records, 0, ACTIONS.index(Action.PAGEOUT), extents["start"][row], extents["end"][row], 1.0, 0
+                state.records, 0, ACTIONS.index(Action.PAGEOUT), extents["start"][row], extents["end"][row], 1.0
             )
     pages = table.size / 4096
     saving = 1 - record["used_page_us"] / record["time_us"] / pages
