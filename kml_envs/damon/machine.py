@@ -41,7 +41,6 @@ METRICS = tuple(GoalMetric)
 FILTER_TYPES = tuple(FilterType)
 
 _STAT = ACTIONS.index(Action.STAT)
-_PAGEOUT = ACTIONS.index(Action.PAGEOUT)
 _PSI = METRICS.index(GoalMetric.SOME_MEM_PSI_US)
 _NODE_USED = METRICS.index(GoalMetric.NODE_MEM_USED_BP)
 _NODE_FREE = METRICS.index(GoalMetric.NODE_MEM_FREE_BP)
@@ -155,7 +154,7 @@ def measure_goal(monitor: Record, goal: Record) -> int:
 def matching_share(monitor: Record, item: Record, start: int, end: int) -> float:
     """Share of a range's pages that are of a filter's type; all memory is anonymous, mapped and of one program.
 
-    A page is young if it was touched in the last aggregation interval, and active alike.
+    A page that is young is taken to be active too.
 
     Args:
         monitor: The MONITOR record.
@@ -164,7 +163,7 @@ def matching_share(monitor: Record, item: Record, start: int, end: int) -> float
         end: Byte behind the last.
     """
     if item.type == _YOUNG or item.type == _ACTIVE:
-        return touch_probability(monitor.access, start, end, float(monitor.attributes.aggr_us))
+        return young_share(monitor, start, end)
     if item.type == _ANON:
         return 1.0
     if item.type == _MEMCG:
@@ -175,11 +174,9 @@ def matching_share(monitor: Record, item: Record, start: int, end: int) -> float
 
 
 @compiled
-def old_share(monitor: Record, scheme: Record, start: int, end: int) -> float:
-    """Share of a range's pages that pageout takes after it has looked at each once more (paddr, B.1)."""
-    if scheme.action != _PAGEOUT or monitor.rechecks_pages == 0:
-        return 1.0
-    return 1.0 - touch_probability(monitor.access, start, end, float(monitor.attributes.aggr_us))
+def young_share(monitor: Record, start: int, end: int) -> float:
+    """Share of a range's pages that were touched in the last aggregation interval."""
+    return float(touch_probability(monitor.access, start, end, float(monitor.attributes.aggr_us)))
 
 
 @compiled

@@ -10,14 +10,16 @@ import numpy as np
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import ACTIONS, Action, FilterType, WatermarkMetric
-from kml_envs.damon.machine import FILTER_TYPES, apply_action, catch_up, matching_share, old_share
+from kml_envs.damon.machine import FILTER_TYPES, apply_action, catch_up, matching_share, young_share
 from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.quota import adjust_quota, has_limit, is_exhausted, matches_pattern, priority_score
 from kml_envs.damon.regions import align_down, cut_region, join_slices
 from kml_envs.damon.state import DESTINATIONS, FILTERS, destinations, filters, region_capacity, regions, schemes, tried
 
 _STAT = ACTIONS.index(Action.STAT)
+_PAGEOUT = ACTIONS.index(Action.PAGEOUT)
 _ADDR = FILTER_TYPES.index(FilterType.ADDR)
+_YOUNG = FILTER_TYPES.index(FilterType.YOUNG)
 _NO_METRIC = tuple(WatermarkMetric).index(WatermarkMetric.NONE)
 
 REJECTED, PASSED, ALLOWED = 0, 1, 2
@@ -197,10 +199,9 @@ def _apply(monitor: Record, number: int, index: int) -> None:
         passed = _passing_bytes(monitor, number, region.start, region.end)
     applied = np.int64(0)
     if scheme.supported:
-        share = passed / size * old_share(monitor, scheme, region.start, region.end)
         to_fast = _destination_share(monitor, number, FAST_NODE)
         to_slow = _destination_share(monitor, number, SLOW_NODE)
-        applied = apply_action(monitor, scheme, region.start, region.end, share, to_fast, to_slow)
+        applied = apply_action(monitor, scheme, region.start, region.end, passed / size, to_fast, to_slow)
     _note_tried(monitor, number, region, passed)
     charge = size
     if scheme.fail_charge_denom > 0:
@@ -287,14 +288,20 @@ def _passing_bytes(monitor: Record, number: int, start: int, end: int) -> int:
     """Bytes of a range that pass the filters of the operations set: for each page the first that matches decides."""
     scheme = schemes(monitor)[number]
     undecided, passed = 1.0, 0.0
+    rechecks = scheme.action == _PAGEOUT and monitor.rechecks_pages == 1
     for place in range(scheme.core_filter_count, scheme.filter_count):
         item = filters(monitor)[number * FILTERS + place]
+        rechecks = rechecks and item.type != _YOUNG
         share = matching_share(monitor, item, start, end)
         if item.matching == 0:
             share = 1.0 - share
         if item.allow:
             passed += undecided * share
         undecided *= 1.0 - share
+    if rechecks:
+        # Without a filter for young pages paddr looks once more itself: its own filter comes last, and rejects them
+        # (damon_pa_pageout).
+        undecided *= 1.0 - young_share(monitor, start, end)
     if scheme.ops_default_reject == 0:
         passed += undecided
     return min(np.int64(passed * (end - start) + 0.5), end - start)

@@ -29,7 +29,16 @@ def touched(ranges, size, phase_us=10**12, sweep_us=0.0):
     )
 
 
-def monitor_of(spans, version=KernelVersion.LATEST, schemes=(), table=None, seed=0, sampling=None, **attributes):
+def monitor_of(
+    spans,
+    version=KernelVersion.LATEST,
+    schemes=(),
+    table=None,
+    seed=0,
+    sampling=None,
+    operations=Operations.FVADDR,
+    **attributes,
+):
     """Start a monitor of one target with the given (start, end, nr_accesses, last_nr_accesses, age) regions.
 
     Shorter rows are filled up with zeros; the smallest region is a byte unless said.
@@ -39,7 +48,7 @@ def monitor_of(spans, version=KernelVersion.LATEST, schemes=(), table=None, seed
     table = table or silent()
     set_accesses(state, 0, table)
     context = Context(
-        operations=Operations.FVADDR,
+        operations=operations,
         monitoring_attrs=attributes,
         targets=(Target(regions=((0, table.size),)),),
         schemes=schemes,

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
-from damon_monitors import PAGE, monitor_of, run, touched
+from damon_monitors import PAGE, call_apply, monitor_of, run, touched
 
 from kml_envs.damon.config import (
     AccessPattern,
     Action,
     Destination,
+    Filter,
+    FilterType,
     GoalMetric,
+    Operations,
     Quota,
     QuotaGoal,
     Scheme,
@@ -23,13 +26,14 @@ from kml_envs.damon.versions import KernelVersion
 
 PAGES = 4096
 HOT = 512
+NEW = KernelVersion.LATEST
 COLD = AccessPattern(max_nr_accesses=0, min_age=5)
 
 
-def with_memory(*schemes, config=None, limit_pages=2 * PAGES):
+def with_memory(*schemes, config=None, limit_pages=2 * PAGES, operations=Operations.PADDR):
     table = touched([(0, HOT * PAGE, 500)], PAGES * PAGE)
     memories = allocate_memories(config or MemoryConfig(), [table], [True], [limit_pages * PAGE])
-    state = monitor_of(None, KernelVersion.LATEST, schemes, table=table, seed=1, min_region_bytes=PAGE)
+    state = monitor_of(None, NEW, schemes, table=table, seed=1, operations=operations, min_region_bytes=PAGE)
     set_memory(state, 0, memories, 0)
     return state, memories.records
 
@@ -46,6 +50,35 @@ def test_cold_memory_is_paged_out():
     assert memory["swapped"][0] == pytest.approx(PAGES - HOT, rel=0.05)
     assert memory["kdamond_ns"][0] > 0
     assert state.schemes["total_charged_ns"][0, 0] > 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "paged_out"),
+    [
+        ((), 48),
+        ((Filter(FilterType.YOUNG),), 48),
+        ((Filter(FilterType.YOUNG, allow=True),), 16),
+        ((Filter(FilterType.YOUNG, matching=False),), 16),
+        ((Filter(FilterType.YOUNG, matching=False, allow=True),), 48),
+        ((Filter(FilterType.ANON),), 0),
+        ((Filter(FilterType.ANON, matching=False),), 48),
+        ((Filter(FilterType.ANON, allow=True),), 64),  # decides before the kernel's own filter is asked
+        ((Filter(FilterType.ADDR, addr_end=64 * PAGE, allow=True), Filter(FilterType.YOUNG)), 64),  # nor is any asked
+    ],
+)
+def test_pageout_rechecks_pages_unless_a_filter_says_which(filters, paged_out):
+    """Of 64 pages, a quarter is touched in an aggregation: paddr leaves it, but where the scheme has its own say."""
+    size = 64 * PAGE
+    table = touched([(0, size, np.log(4 / 3) / 0.1)], size)
+    memories = allocate_memories(MemoryConfig(), [table], [True], [0])
+    scheme = Scheme(Action.PAGEOUT, filters=filters)
+    state = monitor_of([(0, size)], NEW, (scheme,), table=table, operations=Operations.PADDR, min_region_bytes=PAGE)
+    set_memory(state, 0, memories, 0)
+    state.monitors["samples"] = state.schemes["next_apply"][0, 0]
+    call_apply(state.monitors)
+    assert memories.records["paged_out"][0] == pytest.approx(paged_out, abs=1e-3)
+    assert state.schemes["sz_applied"][0, 0] == paged_out * PAGE
+    assert state.schemes["sz_ops_filter_passed"][0, 0] == pytest.approx(paged_out * PAGE, abs=1)
 
 
 def test_watermarks_look_at_the_memory():
