@@ -41,6 +41,17 @@ METRICS = tuple(GoalMetric)
 FILTER_TYPES = tuple(FilterType)
 
 _STAT = ACTIONS.index(Action.STAT)
+_ADVICE = tuple(
+    ACTIONS.index(action)
+    for action in (
+        Action.WILLNEED,
+        Action.COLD,
+        Action.PAGEOUT,
+        Action.HUGEPAGE,
+        Action.NOHUGEPAGE,
+        Action.COLLAPSE,
+    )
+)
 _PSI = METRICS.index(GoalMetric.SOME_MEM_PSI_US)
 _NODE_USED = METRICS.index(GoalMetric.NODE_MEM_USED_BP)
 _NODE_FREE = METRICS.index(GoalMetric.NODE_MEM_FREE_BP)
@@ -119,6 +130,16 @@ def apply_action(
     applied = memory.apply_action(record, scheme.action, start, end, share, to_fast, to_slow)
     scheme.total_charged_ns += np.int64(record.kdamond_ns - before)
     return applied
+
+
+@compiled
+def advises(monitor: Record, scheme: Record) -> bool:
+    """Whether a scheme acts by a call of madvise on addresses of a process (damos_madvise).
+
+    Such a call knows no single pages: the filters of the operations set do not bind it, and what it was applied to is
+    all that it was called for, or nothing.
+    """
+    return monitor.physical == 0 and scheme.action in _ADVICE
 
 
 @compiled

@@ -279,6 +279,18 @@ def mapped_ranges(monitor: Record, target: int) -> Record:
 
 
 @compiled
+def is_mapped(monitor: Record, region: Record) -> bool:
+    """Whether all of a region is mapped; where mappings are not followed, it is taken to be."""
+    if monitor.follows_mappings == 0:
+        return True
+    reached = region.start
+    for row in range(monitor.mapping_count):
+        if mappings(monitor)[3 * row] == region.target and mappings(monitor)[3 * row + 1] <= reached:
+            reached = max(reached, mappings(monitor)[3 * row + 2])
+    return reached >= region.end
+
+
+@compiled
 def split_evenly(monitor: Record, index: int, pieces: int) -> bool:
     """Cut a region into pieces of equal size (damon_va_evenly_split_region).
 

@@ -10,10 +10,17 @@ import numpy as np
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import ACTIONS, Action, FilterType, WatermarkMetric
-from kml_envs.damon.machine import FILTER_TYPES, apply_action, catch_up, matching_share, young_share
+from kml_envs.damon.machine import (
+    FILTER_TYPES,
+    advises,
+    apply_action,
+    catch_up,
+    matching_share,
+    young_share,
+)
 from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.quota import adjust_quota, has_limit, is_exhausted, matches_pattern, priority_score
-from kml_envs.damon.regions import align_down, cut_region, join_slices
+from kml_envs.damon.regions import align_down, cut_region, is_mapped, join_slices
 from kml_envs.damon.state import DESTINATIONS, FILTERS, destinations, filters, region_capacity, regions, schemes, tried
 
 _STAT = ACTIONS.index(Action.STAT)
@@ -194,14 +201,16 @@ def _apply(monitor: Record, number: int, index: int) -> None:
         return
     region = regions(monitor)[index]
     size = region.end - region.start
-    passed = size
-    if verdict != ALLOWED:
+    passed, applied = size, np.int64(0)
+    if verdict != ALLOWED and not advises(monitor, scheme):
         passed = _passing_bytes(monitor, number, region.start, region.end)
-    applied = np.int64(0)
     if scheme.supported:
         to_fast = _destination_share(monitor, number, FAST_NODE)
         to_slow = _destination_share(monitor, number, SLOW_NODE)
         applied = apply_action(monitor, scheme, region.start, region.end, passed / size, to_fast, to_slow)
+        if advises(monitor, scheme):
+            passed = np.int64(0)
+            applied = size if is_mapped(monitor, region) else np.int64(0)
     _note_tried(monitor, number, region, passed)
     charge = size
     if scheme.fail_charge_denom > 0:
@@ -288,7 +297,7 @@ def _passing_bytes(monitor: Record, number: int, start: int, end: int) -> int:
     """Bytes of a range that pass the filters of the operations set: for each page the first that matches decides."""
     scheme = schemes(monitor)[number]
     undecided, passed = 1.0, 0.0
-    rechecks = scheme.action == _PAGEOUT and monitor.rechecks_pages == 1
+    rechecks = scheme.action == _PAGEOUT and monitor.physical == 1
     for place in range(scheme.core_filter_count, scheme.filter_count):
         item = filters(monitor)[number * FILTERS + place]
         rechecks = rechecks and item.type != _YOUNG

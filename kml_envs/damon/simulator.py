@@ -349,7 +349,7 @@ def _check_room(state: DamonState, row: int, context: Context, sampling: Samplin
 
 def _write_operations(state: DamonState, row: int, context: Context) -> None:
     state.monitors["follows_mappings"][row] = context.operations is Operations.VADDR
-    state.monitors["rechecks_pages"][row] = context.operations is Operations.PADDR
+    state.monitors["physical"][row] = context.operations is Operations.PADDR
     state.monitors["paused"][row] = context.pause
 
 

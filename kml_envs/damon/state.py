@@ -174,7 +174,7 @@ MONITOR = np.dtype(
         ("memory", np.uint64),  # address of the MEMORY record that actions are applied to, 0: none
         # settings
         ("follows_mappings", np.int64),  # the operations set re-reads them (VADDR)
-        ("rechecks_pages", np.int64),  # pageout leaves young pages (PADDR)
+        ("physical", np.int64),  # what is monitored are pages, not addresses of a process (PADDR)
         ("per_sample", np.int64),
         ("folio_bytes", np.int64),
         ("tlb_entries", np.int64),

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from damon_monitors import PAGE, call_apply, monitor_of, run, touched
+from damon_monitors import PAGE, call_apply, fill, monitor_of, run, touched
 
 from kml_envs.damon.config import (
+    ACTIONS,
+    SUPPORTED_ACTIONS,
     AccessPattern,
     Action,
     Destination,
@@ -18,15 +20,17 @@ from kml_envs.damon.config import (
     WatermarkMetric,
     Watermarks,
 )
+from kml_envs.damon.memory import apply_to_row
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.memory_state import allocate_memories
 from kml_envs.damon.monitor import advance_program
-from kml_envs.damon.state import set_memory
+from kml_envs.damon.state import set_mappings, set_memory
 from kml_envs.damon.versions import KernelVersion
 
 PAGES = 4096
 HOT = 512
 NEW = KernelVersion.LATEST
+UNLIMITED = Quota()
 COLD = AccessPattern(max_nr_accesses=0, min_age=5)
 
 
@@ -79,6 +83,56 @@ def test_pageout_rechecks_pages_unless_a_filter_says_which(filters, paged_out):
     assert memories.records["paged_out"][0] == pytest.approx(paged_out, abs=1e-3)
     assert state.schemes["sz_applied"][0, 0] == paged_out * PAGE
     assert state.schemes["sz_ops_filter_passed"][0, 0] == pytest.approx(paged_out * PAGE, abs=1)
+
+
+def halves(action, operations=Operations.FVADDR, quota=UNLIMITED, filters=(), mapped=()):
+    """A memory whose second half is swapped out, and what a scheme for all of it says to have done."""
+    size = 64 * PAGE
+    table = touched([(0, size, 0.0)], size)
+    memories = allocate_memories(MemoryConfig(slow_bytes=size), [table], [True], [0])
+    apply_to_row(memories.records, 0, ACTIONS.index(Action.PAGEOUT), size // 2, size, 1.0)
+    scheme = Scheme(action, quotas=quota, filters=filters, target_nid=1)
+    state = monitor_of(None, NEW, (scheme,), table=table, operations=operations, min_region_bytes=PAGE)
+    if mapped:
+        set_mappings(state, 0, 0, mapped)
+    fill(state, [(0, size)])
+    set_memory(state, 0, memories, 0)
+    state.monitors["samples"] = state.schemes["next_apply"][0, 0]
+    call_apply(state.monitors)
+    names = ("sz_tried", "sz_applied", "sz_ops_filter_passed", "charged_bytes")
+    return {name: int(state.schemes[name][0, 0]) // PAGE for name in names}
+
+
+@pytest.mark.parametrize("operations", [Operations.VADDR, Operations.FVADDR])
+@pytest.mark.parametrize("action", [item for item in Action if item in SUPPORTED_ACTIONS[Operations.FVADDR]])
+def test_advice_is_applied_to_all_that_it_is_given_for(action, operations):
+    """Advice for addresses succeeds whatever the pages are, and no filter looks at them; migrations count pages."""
+    done = halves(action, operations, filters=(Filter(FilterType.ANON),))
+    if action in (Action.MIGRATE_HOT, Action.MIGRATE_COLD, Action.STAT):
+        assert (done["sz_applied"], done["sz_ops_filter_passed"]) == (0, 0)
+        expected = 0 if action is Action.STAT else 32
+        assert halves(action, operations)["sz_applied"] == expected
+    else:
+        assert (done["sz_tried"], done["sz_applied"], done["sz_ops_filter_passed"]) == (64, 64, 0)
+
+
+def test_pages_of_physical_memory_are_counted_one_by_one():
+    assert halves(Action.PAGEOUT, Operations.PADDR)["sz_applied"] == 32
+    assert halves(Action.LRU_PRIO, Operations.PADDR)["sz_applied"] == 32
+
+
+@pytest.mark.parametrize(
+    ("mapped", "applied"), [(((0, 64),), 64), (((0, 20), (20, 64)), 64), (((0, 20), (21, 64)), 0), (((0, 63),), 0)]
+)
+def test_advice_fails_where_something_is_not_mapped(mapped, applied):
+    ranges = tuple((start * PAGE, end * PAGE) for start, end in mapped)
+    assert halves(Action.PAGEOUT, Operations.VADDR, mapped=ranges)["sz_applied"] == applied
+
+
+def test_what_advice_did_in_vain_is_charged_in_full():
+    quota = Quota(bytes=1 << 30, reset_interval_ms=1000, fail_charge_num=1, fail_charge_denom=4)
+    assert halves(Action.PAGEOUT, Operations.FVADDR, quota)["charged_bytes"] == 64
+    assert halves(Action.PAGEOUT, Operations.PADDR, quota)["charged_bytes"] == 32 + 32 // 4
 
 
 def test_watermarks_look_at_the_memory():
