@@ -64,7 +64,7 @@ class GoalMetric(enum.Enum):
     NODE_MEMCG_FREE_BP = "node_memcg_free_bp"
     ACTIVE_MEM_BP = "active_mem_bp"
     INACTIVE_MEM_BP = "inactive_mem_bp"
-    NODE_ELIGIBLE_MEM_BP = "node_eligible_mem_bp"
+    NODE_ELIGIBLE_MEM_BP = "node_eligible_mem_bp"  # a node's share in all memory of the scheme's access pattern
 
 
 class GoalTuner(enum.Enum):

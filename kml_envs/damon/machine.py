@@ -12,6 +12,7 @@ import numpy as np
 from kml_envs.compiling import Record, array_of, compiled
 from kml_envs.damon import memory
 from kml_envs.damon.config import ACTIONS, PAGE_BYTES, Action, FilterType, GoalMetric
+from kml_envs.damon.memory_huge import HUGE_PAGE_BYTES
 from kml_envs.damon.memory_state import MEMORY
 from kml_envs.workloads.access import move_to, touch_probability
 
@@ -28,7 +29,7 @@ MACHINE = np.dtype(
         ("node_free_bp", np.int64, (NODES,)),
         ("node_memcg_used_bp", np.int64, (NODES,)),
         ("node_memcg_free_bp", np.int64, (NODES,)),
-        ("node_eligible_bp", np.int64, (NODES,)),
+        ("node_eligible_bp", np.int64, (NODES,)),  # without a memory
         ("action_ns_per_page", np.int64),  # cost of an action without a memory
     ]
 )
@@ -59,7 +60,6 @@ _MEMCG_USED = METRICS.index(GoalMetric.NODE_MEMCG_USED_BP)
 _MEMCG_FREE = METRICS.index(GoalMetric.NODE_MEMCG_FREE_BP)
 _ACTIVE_MEM = METRICS.index(GoalMetric.ACTIVE_MEM_BP)
 _INACTIVE_MEM = METRICS.index(GoalMetric.INACTIVE_MEM_BP)
-_ELIGIBLE = METRICS.index(GoalMetric.NODE_ELIGIBLE_MEM_BP)
 _ANON = FILTER_TYPES.index(FilterType.ANON)
 _MEMCG = FILTER_TYPES.index(FilterType.MEMCG)
 _YOUNG = FILTER_TYPES.index(FilterType.YOUNG)
@@ -98,7 +98,6 @@ def live_until(monitor: Record, time_us: int) -> None:
         # The simulated program is the only one, and so the only cgroup.
         machine.node_memcg_used_bp[node] = machine.node_used_bp[node]
         machine.node_memcg_free_bp[node] = machine.node_free_bp[node]
-        machine.node_eligible_bp[node] = machine.node_used_bp[node]
 
 
 @compiled
@@ -146,6 +145,8 @@ def advises(monitor: Record, scheme: Record) -> bool:
 def measure_goal(monitor: Record, goal: Record) -> int:
     """Current value of a goal's metric, which the goal keeps; PSI as the growth since the last look.
 
+    What the machine cannot measure, the user's input and what depends on the scheme, is what the goal has already.
+
     Args:
         monitor: The MONITOR record.
         goal: The GOAL record.
@@ -162,8 +163,6 @@ def measure_goal(monitor: Record, goal: Record) -> int:
         goal.current_value = machine.node_memcg_used_bp[goal.nid]
     elif metric == _MEMCG_FREE:
         goal.current_value = machine.node_memcg_free_bp[goal.nid]
-    elif metric == _ELIGIBLE:
-        goal.current_value = machine.node_eligible_bp[goal.nid]
     elif metric == _ACTIVE_MEM:
         goal.current_value = machine.active_bp
     elif metric == _INACTIVE_MEM:
@@ -190,8 +189,24 @@ def matching_share(monitor: Record, item: Record, start: int, end: int) -> float
     if item.type == _MEMCG:
         return float(item.first)
     if item.type == _HUGEPAGE:
-        return 1.0 if item.first <= monitor.folio_bytes <= item.last else 0.0
+        return _share_of_sizes(monitor, item.first, item.last, start, end)
     return 0.0
+
+
+@compiled
+def node_pages(monitor: Record, start: int, end: int, node: int) -> float:
+    """Pages of a range that are in memory on a node; there is a memory."""
+    return memory.node_pages(memory_of(monitor)[0], start, end, node)
+
+
+@compiled
+def _share_of_sizes(monitor: Record, least: int, most: int, start: int, end: int) -> float:
+    """Share of a range's pages that belong to folios of some sizes: the memory has huge and single ones."""
+    if monitor.memory == 0:
+        return 1.0 if least <= monitor.folio_bytes <= most else 0.0
+    huge = memory.huge_share(memory_of(monitor)[0], start, end)
+    share = huge if least <= HUGE_PAGE_BYTES <= most else 0.0
+    return share + (1.0 - huge if least <= PAGE_BYTES <= most else 0.0)
 
 
 @compiled

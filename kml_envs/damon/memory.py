@@ -16,6 +16,7 @@ import numpy as np
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import ACTIONS, Action
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.memory_huge import collapse_now, collapse_slowly, take_huge_faults
 from kml_envs.damon.memory_reclaim import keep_watermarks, swap_out
 from kml_envs.damon.memory_state import extents_of, room_on_fast
@@ -140,6 +141,35 @@ def node_used_bp(memory: Record, node: int) -> float:
     used = memory.fast_used if node == 0 else memory.slow_used
     size = memory.fast_pages if node == 0 else memory.slow_pages
     return min(1.0, used / size) * 10000.0 if size > 0 and node < 2 else 10000.0
+
+
+@compiled
+def node_pages(memory: Record, start: int, end: int, node: int) -> float:
+    """Pages of a range that are in memory on a node."""
+    extents, pages = extents_of(memory), 0.0
+    index = extent_at(memory, start)
+    while index < memory.extent_count and extents[index].start < end:
+        extent = extents[index]
+        part = (min(end, extent.end) - max(start, extent.start)) / (extent.end - extent.start)
+        if node == FAST_NODE:
+            pages += part * (extent.fast + extent.bloat)
+        elif node == SLOW_NODE:
+            pages += part * extent.slow
+        index += 1
+    return pages
+
+
+@compiled
+def huge_share(memory: Record, start: int, end: int) -> float:
+    """Share of a range's pages in memory that are mapped by huge pages."""
+    extents, huge = extents_of(memory), 0.0
+    index = extent_at(memory, start)
+    while index < memory.extent_count and extents[index].start < end:
+        extent = extents[index]
+        huge += extent.huge * (min(end, extent.end) - max(start, extent.start)) / (extent.end - extent.start)
+        index += 1
+    present = node_pages(memory, start, end, FAST_NODE) + node_pages(memory, start, end, SLOW_NODE)
+    return min(1.0, huge / present) if present > 0.0 else 0.0
 
 
 @compiled

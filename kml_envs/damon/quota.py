@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled, highest_bit
-from kml_envs.damon.config import GoalTuner
-from kml_envs.damon.machine import measure_goal
+from kml_envs.damon.config import GoalMetric, GoalTuner
+from kml_envs.damon.machine import METRICS, measure_goal, node_pages
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.state import GOALS, SCORES, goals, histogram, regions, schemes
 from kml_envs.damon.versions import AccessSum
 
@@ -19,6 +20,7 @@ NO_LIMIT = 2**63 - 1
 
 _SCALE = np.uint64(10_000)
 _LARGEST = np.uint64(2**64 - 1)
+_ELIGIBLE = METRICS.index(GoalMetric.NODE_ELIGIBLE_MEM_BP)
 _TEMPORAL = tuple(GoalTuner).index(GoalTuner.TEMPORAL)
 _BYTES_PER_MS_UNMEASURED = 1024 * 4096
 _LONGEST_AGE_BITS = 32
@@ -185,8 +187,31 @@ def _quota_score(monitor: Record, number: int) -> int:
     score = np.int64(0)
     for index in range(schemes(monitor)[number].goal_count):
         goal = goals(monitor)[number * GOALS + index]
+        if goal.metric == _ELIGIBLE:
+            goal.current_value = _eligible_bp(monitor, schemes(monitor)[number], goal.nid)
         score = max(score, measure_goal(monitor, goal) * 10_000 // max(goal.target_value, np.int64(1)))
     return score
+
+
+@compiled
+def _eligible_bp(monitor: Record, scheme: Record, node: int) -> int:
+    """Share of a node in the memory of a scheme's pattern, whatever its filters; 0 where that is nothing.
+
+    Source: damos_get_node_eligible_mem_bp, which knows pages of physical memory only.
+    """
+    if monitor.physical == 0:
+        return np.int64(0)
+    if monitor.memory == 0:
+        return monitor.machine.node_eligible_bp[node]
+    found, total = 0.0, 0.0
+    for index in range(monitor.region_count):
+        region = regions(monitor)[index]
+        if matches_pattern(monitor, scheme, region):
+            on_fast = node_pages(monitor, region.start, region.end, FAST_NODE)
+            on_slow = node_pages(monitor, region.start, region.end, SLOW_NODE)
+            total += on_fast + on_slow
+            found += on_fast if node == FAST_NODE else (on_slow if node == SLOW_NODE else 0.0)
+    return np.int64(found * 10_000.0 / total) if total > 0.0 else np.int64(0)
 
 
 @compiled

@@ -172,6 +172,63 @@ def test_migration_to_weighted_destinations(fast, slow, elsewhere):
     assert state.schemes["sz_applied"][0, 0] == pytest.approx(wanted * PAGE, rel=0.01)
 
 
+def eligible(operations, pattern, nid):
+    """The goal of a scheme measured, for a memory of four quarters: hot and cold on node 0, the same on node 1."""
+    quarter = 64 * PAGE
+    table = touched([(0, 4 * quarter, 0.0)], 4 * quarter)
+    memories = allocate_memories(MemoryConfig(slow_bytes=4 * quarter), [table], [True], [0])
+    apply_to_row(memories.records, 0, ACTIONS.index(Action.MIGRATE_COLD), 2 * quarter, 4 * quarter, 1.0, 0.0, 1.0)
+    apply_to_row(memories.records, 0, ACTIONS.index(Action.PAGEOUT), 3 * quarter, 4 * quarter, 0.5)
+    goal = QuotaGoal(GoalMetric.NODE_ELIGIBLE_MEM_BP, 6000, nid=nid)
+    quota = Quota(reset_interval_ms=1, goals=(goal,))
+    scheme = Scheme(Action.MIGRATE_HOT, pattern, quotas=quota, target_nid=nid, filters=(Filter(FilterType.ANON),))
+    spans = [(number * quarter, (number + 1) * quarter, *2 * (20 * (1 - number % 2),)) for number in range(4)]
+    state = monitor_of(spans, NEW, (scheme,), table=table, operations=operations, min_region_bytes=PAGE)
+    set_memory(state, 0, memories, 0)
+    state.monitors["samples"] = state.schemes["next_apply"][0, 0]
+    state.monitors["next_aggregation"] = state.monitors["samples"]
+    call_apply(state.monitors)
+    return int(state.goals["current_value"][0, 0])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nid", "share"),
+    [
+        (AccessPattern(min_nr_accesses=1), 0, 5000),
+        (AccessPattern(min_nr_accesses=1), 1, 5000),
+        (AccessPattern(max_nr_accesses=0), 0, 6666),  # half of the other cold quarter is not in memory
+        (AccessPattern(max_nr_accesses=0), 1, 3333),
+        (AccessPattern(max_nr_accesses=0), 2, 0),
+        (AccessPattern(min_nr_accesses=21), 0, 0),
+    ],
+)
+def test_eligible_memory_is_that_of_the_pattern(pattern, nid, share):
+    """Of the memory that a scheme is for, filters aside, the share on a node; a process's addresses have none."""
+    assert eligible(Operations.PADDR, pattern, nid) == share
+    assert eligible(Operations.FVADDR, pattern, nid) == 0
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "paged_out"),
+    [(2 << 20, 2 << 20, 384), (PAGE, PAGE, 640), (0, 1 << 30, 1024), (PAGE + 1, 1 << 20, 0)],
+)
+def test_huge_page_filters_look_at_the_memory(least, most, paged_out):
+    """Of two huge pages' worth of memory three quarters of the first are mapped by huge pages."""
+    size = 1024 * PAGE
+    table = touched([(0, size // 2, 0.0), (size // 2, size, 0.0)], size)
+    memories = allocate_memories(MemoryConfig(), [table], [True], [0])
+    extents = memories.extents[0]
+    extents["huge"] = np.where(extents["end"] <= size // 2, 0.75 * extents["pages"], 0.0)
+    item = Filter(FilterType.HUGEPAGE_SIZE, allow=True, min=least, max=most)
+    scheme = Scheme(Action.PAGEOUT, filters=(item,))
+    state = monitor_of([(0, size)], NEW, (scheme,), table=table, operations=Operations.PADDR, min_region_bytes=PAGE)
+    set_memory(state, 0, memories, 0)
+    state.monitors["samples"] = state.schemes["next_apply"][0, 0]
+    call_apply(state.monitors)
+    assert memories.records["paged_out"][0] == pytest.approx(paged_out)
+    assert state.schemes["sz_ops_filter_passed"][0, 0] == paged_out * PAGE
+
+
 @pytest.mark.parametrize("node", [-1, 2])
 def test_migration_to_no_node_moves_nothing(node):
     scheme = Scheme(Action.MIGRATE_COLD, target_nid=node)
