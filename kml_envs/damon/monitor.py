@@ -102,7 +102,7 @@ def change_attributes(monitor: Record, attributes: Record) -> None:
         attributes: The new ATTRIBUTES record.
     """
     aggregating = monitor.samples < monitor.next_aggregation
-    convert_results(monitor, attributes, aggregating)
+    convert_results(monitor, attributes, aggregating and not monitor.rules.keeps_running_counts)
     retuned = monitor.attributes.aggrs != attributes.aggrs
     monitor.attributes = attributes
     _restart_timers(monitor)
@@ -117,7 +117,7 @@ def convert_results(monitor: Record, attributes: Record, aggregating: bool) -> N
     Args:
         monitor: The MONITOR record, still with the old attributes.
         attributes: The new ATTRIBUTES record.
-        aggregating: In the middle of an aggregation, whose counts are then given up.
+        aggregating: In the middle of an aggregation, whose counts are given up.
     """
     old = monitor.attributes
     old_most, new_most = most_accesses_of(old), most_accesses_of(attributes)
@@ -302,7 +302,7 @@ def _after_sampling(monitor: Record) -> None:
         if monitor.rules.access_sum == AccessSum.MOVING:
             for index in range(monitor.region_count):
                 regions(monitor)[index].nr_accesses_bp = regions(monitor)[index].nr_accesses * 10_000
-        if monitor.rules.enforces_minimum:
+        if monitor.rules.limit_follows_aggregations:
             update_size_limit(monitor)
     apply_schemes(monitor)
     if aggregated:

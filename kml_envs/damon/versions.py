@@ -41,6 +41,10 @@ class Rules:
         zero_resets_age: The age begins anew when a region turns from not accessed to accessed, or back.
         enforces_minimum: Regions above the size limit are cut, so that the minimal number of regions holds; and the
             limit is rounded up to whole smallest regions.
+        limit_follows_aggregations: The size limit is computed anew with every aggregation; otherwise only when the
+            monitored ranges are read.
+        keeps_running_counts: A change of the attributes in the middle of an aggregation converts its counts;
+            otherwise they are given up.
         splits_above_half: Some regions are cut even with more than half of the maximal number of regions.
         zero_quota_is_none: An effective quota of zero bytes lets nothing pass; otherwise it means no limit.
         rejoins_slices: Parts that a scheme cut off and left alike are joined again after it.
@@ -53,6 +57,8 @@ class Rules:
     merge_ages_once: bool = False
     zero_resets_age: bool = False
     enforces_minimum: bool = False
+    limit_follows_aggregations: bool = True
+    keeps_running_counts: bool = False
     splits_above_half: bool = False
     zero_quota_is_none: bool = False
     rejoins_slices: bool = False
@@ -60,7 +66,12 @@ class Rules:
 
 RULES = {
     KernelVersion.V6_1: Rules(
-        AccessSum.COUNT, rounds_timers_up=True, split_copies_accesses=False, merge_respects_maximum=False
+        AccessSum.COUNT,
+        rounds_timers_up=True,
+        split_copies_accesses=False,
+        merge_respects_maximum=False,
+        limit_follows_aggregations=False,
+        keeps_running_counts=True,
     ),
     KernelVersion.V6_17: Rules(AccessSum.MOVING),
     KernelVersion.LATEST: Rules(

@@ -6,7 +6,7 @@ from kml_envs.compiling import compiled
 from kml_envs.damon import monitor, quota, regions, schemes
 from kml_envs.damon.config import Context, MonitoringAttributes, Operations, Target
 from kml_envs.damon.simulator import Sampling, advance_rows, turn_on
-from kml_envs.damon.state import allocate, set_accesses
+from kml_envs.damon.state import allocate, set_accesses, set_mappings
 from kml_envs.damon.versions import KernelVersion
 from kml_envs.workloads.access import AccessTable
 
@@ -37,16 +37,20 @@ def monitor_of(
     seed=0,
     sampling=None,
     operations=Operations.FVADDR,
+    mapped=(),
     **attributes,
 ):
     """Start a monitor of one target with the given (start, end, nr_accesses, last_nr_accesses, age) regions.
 
-    Shorter rows are filled up with zeros; the smallest region is a byte unless said.
+    Shorter rows are filled up with zeros; the smallest region is a byte unless said. No regions: those that monitoring
+    begins with. `mapped` are ranges of bytes; unless said, all is mapped.
     """
     attributes = MonitoringAttributes(**{"min_region_bytes": 1, **attributes})
     state = allocate(1, attributes.max_nr_regions, 4)
     table = table or silent()
     set_accesses(state, 0, table)
+    if mapped:
+        set_mappings(state, 0, 0, mapped)
     context = Context(
         operations=operations,
         monitoring_attrs=attributes,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from damon_monitors import PAGE, call_apply, fill, monitor_of, run, touched
+from damon_monitors import PAGE, call_apply, monitor_of, run, touched
 
 from kml_envs.damon.config import (
     ACTIONS,
@@ -24,7 +24,7 @@ from kml_envs.damon.memory import apply_to_row
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.memory_state import allocate_memories
 from kml_envs.damon.monitor import advance_program
-from kml_envs.damon.state import set_mappings, set_memory
+from kml_envs.damon.state import set_memory
 from kml_envs.damon.versions import KernelVersion
 
 PAGES = 4096
@@ -92,10 +92,8 @@ def halves(action, operations=Operations.FVADDR, quota=UNLIMITED, filters=(), ma
     memories = allocate_memories(MemoryConfig(slow_bytes=size), [table], [True], [0])
     apply_to_row(memories.records, 0, ACTIONS.index(Action.PAGEOUT), size // 2, size, 1.0)
     scheme = Scheme(action, quotas=quota, filters=filters, target_nid=1)
-    state = monitor_of(None, NEW, (scheme,), table=table, operations=operations, min_region_bytes=PAGE)
-    if mapped:
-        set_mappings(state, 0, 0, mapped)
-    fill(state, [(0, size)])
+    spans = [(0, size)]
+    state = monitor_of(spans, NEW, (scheme,), table, operations=operations, mapped=mapped, min_region_bytes=PAGE)
     set_memory(state, 0, memories, 0)
     state.monitors["samples"] = state.schemes["next_apply"][0, 0]
     call_apply(state.monitors)
