@@ -18,6 +18,7 @@ FREED = "nilfs2_segment_usage_freed"
 MONITORED = ("stair_tick", "zipf", "seq", "pageout", "pageoutwm")
 TICKS_PER_SECOND = 100
 MONITORED_BASE = 0x10000000000
+USAGE = (0, 2, 3, 5, 9)  # time, ticks of kdamond, resident and free KiB, bytes that the scheme was applied to
 
 
 def compact_victims(folder):
@@ -89,11 +90,12 @@ def compact_monitor(folder):
         lines = (folder / f"d_{run}.truth.csv").read_text().splitlines()
         truth = np.loadtxt([line for line in lines if line[0].isdigit()], delimiter=",")
         columns[f"{run}_truth"] = truth.astype(np.float32)
-        usage = np.genfromtxt(folder / f"d_{run}.stat.csv", delimiter=",", skip_header=1)[:, :2]
-        seconds, ticks = usage[-1] - usage[0]
+        usage = np.genfromtxt(folder / f"d_{run}.stat.csv", delimiter=",", skip_header=1)
+        seconds, ticks = usage[-1, :2] - usage[0, :2]
         columns[f"{run}_cpu_share"] = np.float32(ticks / TICKS_PER_SECOND / seconds)
         if (folder / f"d_{run}.damos.gz").exists():
             events = gzip.open(folder / f"d_{run}.damos.gz", "rt").read()
+            columns[f"{run}_usage"] = usage[:, USAGE]
             found = re.findall(r"^([\d.]+) .* (\d+)-(\d+): ", events, re.MULTILINE)
             columns[f"{run}_applied"] = np.array(
                 [(float(time), _pages(int(start)), _pages(int(end))) for time, start, end in found], np.float32

@@ -8,9 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kml_envs.damon.config import AccessPattern, Action, Context, Operations, Quota, Scheme
+from kml_envs.damon.config import (
+    AccessPattern,
+    Action,
+    Context,
+    Operations,
+    Quota,
+    Scheme,
+    WatermarkMetric,
+    Watermarks,
+)
 from kml_envs.damon.control import WHOLE_PICTURE
+from kml_envs.damon.memory_config import NVME, MemoryConfig
+from kml_envs.damon.memory_state import allocate_memories
 from kml_envs.damon.simulator import Sampling, SimulatedDamon
+from kml_envs.damon.state import set_memory
 from kml_envs.damon.versions import KernelVersion
 from kml_envs.workloads.access import PAGE_BYTES, AccessTable
 
@@ -202,25 +214,93 @@ def bytes_of_windows(applied, window_s):
     return np.array(windows)
 
 
-@pytest.mark.parametrize("run", ["pageout", "pageoutwm"])
-def test_bytes_of_quota_windows(run):
-    """Cold memory is paged out at exactly the quota's bytes in each window, as long as there is enough of it."""
-    events = RECORDED[f"{run}_applied"]
-    real = bytes_of_windows([(time, (end - start) * PAGE_BYTES) for time, start, end in events], 1.0)[1:]
-    scheme = Scheme(
-        Action.PAGEOUT,
-        AccessPattern(min_sz=4096, max_nr_accesses=0, min_age=20),
-        quotas=Quota(bytes=QUOTA_BYTES, reset_interval_ms=1000),
-    )
+class Usage:
+    """What was noted about a recorded run every other second, and the machine that it ran on."""
+
+    def __init__(self, run):
+        self.time_s, self.ticks, self.resident_kib, self.free_kib, self.applied = RECORDED[f"{run}_usage"].T
+
+    def stop(self):
+        """Index of the first note after the scheme was applied for the last time."""
+        return int(np.flatnonzero(self.applied < self.applied[-1])[-1]) + 1
+
+    def memory_bytes(self, high_permil):
+        """Memory that a program without others beside it needs to pass a high watermark where the recorded one did.
+
+        The size of the machine was not recorded; it follows from the free memory around the stop. There the program has
+        its memory less what has become free since the beginning, and all the rest is free.
+        """
+        gained = self.free_kib[self.stop() - 1 : self.stop() + 1].mean() - self.free_kib[0]
+        return int((PAGES * PAGE_BYTES - gained * 1024) / (1000 - high_permil - 1) * 1000)
+
+
+def pageout(**values):
+    quota = Quota(bytes=QUOTA_BYTES, reset_interval_ms=1000)
+    pattern = AccessPattern(min_sz=PAGE_BYTES, max_nr_accesses=0, min_age=20)
+    return Scheme(Action.PAGEOUT, pattern, quotas=quota, **values)
+
+
+def paging_out(scheme, memory_bytes=0):
+    """A hot tenth of the memory, and a scheme that pages out what is idle, alone."""
     table = phases([(0, HOT_PAGES)], 10**12, 0.9)
-    _, damon = simulated(table, 1, scheme)
+    memories = allocate_memories(MemoryConfig(swap=NVME), [table], [True], [memory_bytes])
+    damon = SimulatedDamon(table, 1, KernelVersion.V6_17)
+    damon.turn_on(Context(operations=Operations.FVADDR, schemes=(scheme,)))
+    set_memory(damon.state, 0, memories, 0)
+    return damon, memories.records[0]
+
+
+def windows_of(damon, aggregations):
+    """Bytes charged in each quota window of the next aggregations, those without any left out."""
     windows = {}
-    for _ in range(int(10 * real.size)):
+    for _ in range(aggregations):
         damon.run(AGGREGATION_US)
-        scheme_state = damon.state.schemes[0, 1]
-        windows[int(scheme_state["window_start_us"])] = int(scheme_state["charged_bytes"])
-    ours = np.array([charged for charged in windows.values() if charged > 0])
+        scheme = damon.state.schemes[0, 0]
+        windows[int(scheme["window_start_us"])] = int(scheme["charged_bytes"])
+    return np.array([charged for charged in windows.values() if charged > 0])
+
+
+def test_bytes_of_quota_windows():
+    """Cold memory is paged out at exactly the quota's bytes in each window, and again when all of it is gone already.
+
+    Advice for addresses that are swapped out succeeds too, and so it counts.
+    """
+    events, usage = RECORDED["pageout_applied"], Usage("pageout")
+    real = bytes_of_windows([(time, (end - start) * PAGE_BYTES) for time, start, end in events], 1.0)[1:]
+    damon, memory = paging_out(pageout())
+    ours = windows_of(damon, 20 + 10 * real.size)
     full = {"recorded": (real == QUOTA_BYTES).mean(), "simulated": (ours == QUOTA_BYTES).mean()}
-    print(f"{run}: share of windows with exactly {QUOTA_BYTES} bytes: {full}")
+    cold = (PAGES - HOT_PAGES) * PAGE_BYTES
+    total = {"recorded": usage.applied[-1] / cold, "simulated": damon.statistics(0).sz_applied / cold}
+    print(f"share of windows with exactly {QUOTA_BYTES} bytes: {full}; applied, of the cold memory: {total}")
     assert ours.max() == np.median(real) == QUOTA_BYTES
     assert full["simulated"] == pytest.approx(full["recorded"], abs=0.15)
+    assert total["simulated"] == pytest.approx(total["recorded"], rel=0.1)
+    assert memory["paged_out"] * PAGE_BYTES <= 1.1 * cold
+
+
+def test_watermarks_stop_the_scheme_and_the_sampling():
+    """Above the high watermark a scheme stops, and kdamond with it, since there is no other one."""
+    marks = Watermarks(WatermarkMetric.FREE_MEM_RATE, interval_us=1_000_000, high=900, mid=800, low=50)
+    usage, aggregated = Usage("pageoutwm"), RECORDED["pageoutwm_time_s"]
+    stop = usage.stop()
+    assert usage.time_s[-1] - aggregated[-1] > 20.0
+    assert np.ptp(usage.ticks[stop:-2]) == 0
+    events = RECORDED["pageoutwm_applied"]
+    real = bytes_of_windows([(time, (end - start) * PAGE_BYTES) for time, start, end in events], 1.0)
+
+    damon, _ = paging_out(pageout(watermarks=marks), usage.memory_bytes(marks.high))
+    ours = windows_of(damon, 300)
+    applied, samples = damon.statistics(0).sz_applied, int(damon.state.monitors["samples"][0])
+    print(f"applied until the stop: {usage.applied[-1] / 2**20:.0f} MiB recorded, {applied / 2**20:.0f} MiB simulated")
+    assert damon.state.schemes["active"][0, 0] == 0
+    # What is being written out takes memory for a while yet, so that the real scheme went on for two windows more.
+    assert real.sum() == usage.applied[-1]
+    assert applied == pytest.approx(usage.applied[-1], rel=0.2)
+    assert abs(ours.size - real.size) <= 3
+    assert (ours[:-1] == QUOTA_BYTES).all()
+
+    damon.run(20_000_000)
+    assert damon.state.monitors["samples"][0] == samples < 300 * 20
+    assert damon.state.monitors["slept_us"][0] >= 20_000_000
+    assert damon.statistics(0).sz_applied == applied
