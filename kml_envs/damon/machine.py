@@ -145,7 +145,8 @@ def advises(monitor: Record, scheme: Record) -> bool:
 def measure_goal(monitor: Record, goal: Record) -> int:
     """Current value of a goal's metric, which the goal keeps; PSI as the growth since the last look.
 
-    What the machine cannot measure, the user's input and what depends on the scheme, is what the goal has already.
+    What the machine cannot measure, the user's input and what depends on the scheme, is what the goal has already. A
+    cgroup that there is not uses nothing.
 
     Args:
         monitor: The MONITOR record.
@@ -160,9 +161,9 @@ def measure_goal(monitor: Record, goal: Record) -> int:
     elif metric == _NODE_FREE:
         goal.current_value = machine.node_free_bp[goal.nid]
     elif metric == _MEMCG_USED:
-        goal.current_value = machine.node_memcg_used_bp[goal.nid]
+        goal.current_value = machine.node_memcg_used_bp[goal.nid] if goal.own_cgroup else 0
     elif metric == _MEMCG_FREE:
-        goal.current_value = machine.node_memcg_free_bp[goal.nid]
+        goal.current_value = machine.node_memcg_free_bp[goal.nid] if goal.own_cgroup else 10_000
     elif metric == _ACTIVE_MEM:
         goal.current_value = machine.active_bp
     elif metric == _INACTIVE_MEM:

@@ -89,6 +89,14 @@ def insert_region(monitor: Record, index: int) -> bool:
 
 
 @compiled
+def is_last_region(monitor: Record, index: int) -> bool:
+    """Whether a region is the last one of its target (damon_is_last_region)."""
+    return bool(
+        index + 1 == monitor.region_count or regions(monitor)[index + 1].target != regions(monitor)[index].target
+    )
+
+
+@compiled
 def merge_regions(monitor: Record, threshold: int) -> None:
     """Age all regions and join neighbours that are alike (kdamond_merge_regions).
 

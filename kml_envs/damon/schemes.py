@@ -20,7 +20,7 @@ from kml_envs.damon.machine import (
 )
 from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.quota import adjust_quota, has_limit, is_exhausted, matches_pattern, priority_score
-from kml_envs.damon.regions import align_down, cut_region, is_mapped, join_slices
+from kml_envs.damon.regions import align_down, cut_region, is_last_region, is_mapped, join_slices
 from kml_envs.damon.state import DESTINATIONS, FILTERS, destinations, filters, region_capacity, regions, schemes, tried
 
 _STAT = ACTIONS.index(Action.STAT)
@@ -166,7 +166,7 @@ def _skip_charged(monitor: Record, scheme: Record, index: int) -> int:
     region = regions(monitor)[index]
     if region.target != scheme.charged_target:
         return -1
-    if index + 1 == monitor.region_count or regions(monitor)[index + 1].target != region.target:
+    if is_last_region(monitor, index):
         scheme.charged_target = -1  # the end of the list: begin anew
         return -1
     if region.end <= scheme.charged_address:

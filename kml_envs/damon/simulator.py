@@ -144,6 +144,7 @@ def commit(state: DamonState, row: int, context: Context, version: KernelVersion
             state.schemes["next_apply"][row, number] = monitor["samples"][0]
         write_scheme(state, row, number, scheme, context.operations)
     monitor["scheme_count"] = len(context.schemes)
+    _remove_targets(state, row, len(context.targets))
     monitor["target_count"] = len(context.targets)
     for index, target in enumerate(context.targets):
         if target.regions:
@@ -365,6 +366,14 @@ def _place_target(state: DamonState, row: int, index: int, target: Target, conte
         _set_regions(monitor, index, np.array(target.regions or ((0, size),), np.int64))
 
 
+def _remove_targets(state: DamonState, row: int, kept: int) -> None:
+    """Give up the regions of all but the first targets, and where a quota would have gone on among them."""
+    count = int(state.monitors["region_count"][row])
+    state.monitors["region_count"][row] = np.count_nonzero(state.regions["target"][row, :count] < kept)
+    charged = state.schemes["charged_target"][row]
+    charged[charged >= kept] = -1
+
+
 def _start_scheme(state: DamonState, row: int, number: int) -> None:
     state.schemes[row, number] = np.zeros((), state.schemes.dtype)
     state.goals[row, number * GOALS : (number + 1) * GOALS] = np.zeros(GOALS, state.goals.dtype)
@@ -380,6 +389,7 @@ def _write_goals(state: DamonState, row: int, number: int, scheme: Scheme) -> No
         record["metric"] = METRICS.index(goal.target_metric)
         record["target_value"] = goal.target_value
         record["nid"] = goal.nid
+        record["own_cgroup"] = goal.path in _OWN_CGROUP
         if goal.target_metric is GoalMetric.USER_INPUT:
             record["current_value"] = goal.current_value
 

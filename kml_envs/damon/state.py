@@ -68,6 +68,7 @@ GOAL = np.dtype(
         ("target_value", np.int64),
         ("current_value", np.int64),
         ("nid", np.int64),
+        ("own_cgroup", np.int64),  # the path is the simulated program's
         ("last_psi_total_us", np.int64),
     ]
 )

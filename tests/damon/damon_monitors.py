@@ -160,5 +160,10 @@ def call_factor(monitors):
 
 
 @compiled
+def call_is_last(monitors, index):
+    return regions.is_last_region(monitors[0], index)
+
+
+@compiled
 def call_size_limit(monitors):
     return regions.region_size_limit(monitors[0])

@@ -186,6 +186,25 @@ def test_stall_time_is_measured_as_its_growth():
         assert state.goals["current_value"][0, 0] == current
 
 
+@pytest.mark.parametrize(
+    ("metric", "path", "current"),
+    [
+        (GoalMetric.NODE_MEMCG_USED_BP, "/", 3000),
+        (GoalMetric.NODE_MEMCG_FREE_BP, "", 6000),
+        (GoalMetric.NODE_MEMCG_USED_BP, "/other", 0),
+        (GoalMetric.NODE_MEMCG_FREE_BP, "/other", 10_000),
+    ],
+)
+def test_goals_of_cgroups(metric, path, current):
+    """The simulated program is in the root cgroup; in another one there is nothing."""
+    goal = QuotaGoal(metric, 5000, nid=1, path=path)
+    state = monitor_of(pages((0, 10)), NEW, (pageout(quotas=Quota(reset_interval_ms=1, goals=(goal,))),))
+    state.monitors["machine"]["node_memcg_used_bp"][0, 1] = 3000
+    state.monitors["machine"]["node_memcg_free_bp"][0, 1] = 6000
+    apply(state)
+    assert state.goals["current_value"][0, 0] == current
+
+
 def test_failed_bytes_are_charged_in_part():
     quota = Quota(bytes=100 * PAGE, reset_interval_ms=1000, fail_charge_num=1, fail_charge_denom=4)
     state = monitor_of(pages((0, 8)), NEW, (Scheme(Action.STAT, quotas=quota),))

@@ -1,6 +1,16 @@
 """The vectors of the kernel's own unit tests (mm/damon/tests/core-kunit.h and vaddr-kunit.h), on our rules.
 
-The names say which test of the kernel it is.
+The names say which test of the kernel it is. Of these there is nothing to test here, or not all of it:
+
+- damon_test_ops_registration: operations sets are the members of an enumeration, so that none is registered, let alone
+  twice. What remains is that one that is not among them cannot be used.
+- damos_test_commit_quota_goal, the path of a cgroup: one program is simulated, so that a path is kept as whether it is
+  that program's; that is what is tested.
+- damon_test_walk_control_obsolete (ECANCELED for who waits on a walk over regions that was given up): a simulated
+  monitor is not asked by another thread. Its snapshot is read between two of its steps, and nobody waits.
+- damos_test_commit_filter, unlinked lists; damos_test_new_filter, list heads: filters are rows of an array.
+- damon_sysfs_test_add_targets (sysfs-kunit.h): there are no processes to look up. Targets without one are added and
+  removed by test_add_and_destroy_targets.
 """
 
 from dataclasses import replace
@@ -12,6 +22,7 @@ from damon_monitors import (
     call_access_sum,
     call_clear,
     call_convert,
+    call_is_last,
     call_merge_once,
     call_set_regions,
     call_split,
@@ -80,6 +91,28 @@ def test_target_and_regions():
     assert spans_of(state) == [(1, 2)]
     call_set_regions(state.monitors, 0, ranges_of((5, 6)))
     assert spans_of(state) == [(5, 6)]
+    call_set_regions(state.monitors, 0, ranges_of())
+    assert spans_of(state) == []
+
+
+def test_add_and_destroy_targets():
+    scheme = Scheme(quotas=Quota(bytes=1, reset_interval_ms=1000))
+    both = (Target(regions=((0, 100),)), Target(regions=((10, 20), (30, 40))))
+    state = started(scheme)
+    for targets, owners in ((both[:1], [0]), (both, [0, 1, 1]), (both[1:], [0, 0]), ((), []), (both, [0, 1, 1])):
+        state.schemes["charged_target"][0, 0] = 1
+        commit(state, 0, replace(context_of(scheme), targets=targets))
+        count = int(state.monitors["region_count"][0])
+        assert state.monitors["target_count"][0] == len(targets)
+        assert state.regions["target"][0, :count].tolist() == owners
+        # Where the quota ran out does not outlive the target that it ran out in.
+        assert state.schemes["charged_target"][0, 0] == (1 if len(targets) == 2 else -1)
+
+
+def test_is_last_region():
+    state = monitor_of([(0, 10), (10, 20), (20, 30), (5, 8)])
+    state.regions["target"][0, :4] = (0, 0, 0, 1)
+    assert [call_is_last(state.monitors, index) for index in range(4)] == [False, False, True, True]
 
 
 def test_aggregate():
@@ -129,17 +162,23 @@ def test_merge_regions_of(version):
         ([(0, 22)], 2, 1, 2),
         ([(0, 220)], 4, 1, 4),
         ([(0, 220), (300, 400), (500, 700)], 4, 1, 12),
-        ([(0, 220), (300, 400), (500, 700)], 4, 4, 12),
+        ([(0, 220), (300, 400), (500, 700)], 4, 5, 12),
     ],
 )
 def test_split_regions_of(spans, parts, smallest, most):
+    counts = set()
     for seed in range(20):
-        state = monitor_of(spans, seed=seed, min_region_bytes=smallest)
+        state = monitor_of(spans, seed=seed)
+        state.monitors["attributes"]["min_region_bytes"] = smallest  # 5 would be refused
         call_split_all(state.monitors, parts)
         split = spans_of(state)
         assert len(split) <= most
+        assert all(right[0] in (left[1], *(start for start, _ in spans)) for left, right in pairwise(split))
         assert sum(end - start for start, end in split) == sum(end - start for start, end in spans)
-        assert all(end - start >= min(smallest, 1) for start, end in split)
+        sizes = np.array([end - start for start, end in split])
+        assert (sizes >= smallest).all() and (sizes % smallest == 0).all()
+        counts.add(len(split))
+    assert max(counts) == most
 
 
 def test_split_above_half_progresses():
@@ -159,8 +198,8 @@ def test_older_kernels_do_not_split_above_half(version):
     assert state.monitors["region_count"][0] == 760
 
 
-def test_operations_have_names():
-    assert Operations("vaddr") is Operations.VADDR
+def test_ops_registration():
+    assert {item.value for item in Operations} == {"vaddr", "fvaddr", "paddr"}
     with pytest.raises(ValueError):
         Operations("unregistered")
 
@@ -229,6 +268,8 @@ def test_commit_quota_goals():
     for goals in (
         (QuotaGoal(GoalMetric.USER_INPUT, 5, 6), QuotaGoal(GoalMetric.NODE_MEM_USED_BP, 9990, 3, nid=1)),
         (QuotaGoal(GoalMetric.SOME_MEM_PSI_US, 2000, 9), QuotaGoal(GoalMetric.NODE_MEMCG_FREE_BP, 4, nid=2)),
+        (QuotaGoal(GoalMetric.NODE_MEMCG_USED_BP, 5, nid=1, path="/other"),),
+        (QuotaGoal(GoalMetric.NODE_MEMCG_USED_BP, 5, nid=1, path="/"),),
         (QuotaGoal(GoalMetric.ACTIVE_MEM_BP, 7),),
         (),
     ):
@@ -239,6 +280,7 @@ def test_commit_quota_goals():
             record = state.goals[0, place]
             assert record["metric"] == tuple(GoalMetric).index(goal.target_metric)
             assert (record["target_value"], record["nid"]) == (goal.target_value, goal.nid)
+            assert record["own_cgroup"] == (goal.path != "/other")
             copied = goal.target_metric is GoalMetric.USER_INPUT
             assert record["current_value"] == (goal.current_value if copied else before["current_value"][place])
             assert record["last_psi_total_us"] == before["last_psi_total_us"][place]
