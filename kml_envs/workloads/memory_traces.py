@@ -128,11 +128,14 @@ def snapshot_table(record: SnapshotRecord, name: str) -> AccessTable:
     first, behind, place = _covered(np.concatenate(pieces))
     if not first.size:
         raise UserError(f"{name}: the record covers no memory")
-    most = max(1, record.aggr_us // max(record.sample_us, 1))
-    most = max([most, *(int(snapshot.nr_accesses.max(initial=0)) for snapshot in record.snapshots)])
-    sample_s = max(record.sample_us, 1) * 1e-6
+    intervals = [record.intervals_of(snapshot) for snapshot in record.snapshots]
+    samples = [max(1, aggr_us // max(sample_us, 1)) for sample_us, aggr_us in intervals]
+    # A record may hold more accesses than its intervals allow, which are a guess where it does not tell them.
+    counted = [int(snapshot.nr_accesses.max(initial=0)) for snapshot in record.snapshots]
+    excess = max([1.0, *(count / most for count, most in zip(counted, samples, strict=True))])
     phases = []
-    for snapshot in record.snapshots:
+    for snapshot, (sample_us, _), allowed in zip(record.snapshots, intervals, samples, strict=True):
+        most, sample_s = round(allowed * excess), max(sample_us, 1) * 1e-6
         start = _moved(snapshot.start // PAGE_BYTES, first, place)
         # A page that two regions share belongs to the first.
         start[1:] = np.maximum(start[1:], start[:-1] + 1) if start.size else start[1:]

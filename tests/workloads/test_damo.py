@@ -3,6 +3,8 @@
 import gzip
 import json
 import zlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,8 +150,82 @@ def test_the_text_of_perf_script_is_read(tmp_path):
     assert monitored.snapshots[0].end_ns == 82877_315640000
     assert monitored.snapshots[0].start_ns == 82877_315640000 - 99_993_000
     assert monitored.snapshots[1].age.tolist() == [-1]
-    assert monitored.sample_us == 7000
+    assert [monitored.intervals_of(taken) for taken in monitored.snapshots] == [(4999, 99_993), (7000, 140_000)]
     assert tried.scheme == 1 and tried.snapshots[0].age.tolist() == [9]
+
+
+def perf_of_scheme(*events, nr_regions=14):
+    """Lines of a scheme, each at a time in milliseconds, for the pages of a range."""
+    return "".join(
+        f"kdamond.0 4 [000] {ms / 1000:.6f}: damon:damos_before_apply: ctx_idx=0 scheme_idx=0 target_idx=0 "
+        f"nr_regions={nr_regions} {start * 4096}-{end * 4096}: 0 9\n"
+        for ms, start, end in events
+    )
+
+
+def passes_of(tmp_path, text):
+    path = tmp_path / "perf.txt"
+    path.write_text(text)
+    (found,) = read_damo(path)
+    return [
+        (one.end_ns // 1_000_000, (one.start // 4096).tolist(), (one.end // 4096).tolist()) for one in found.snapshots
+    ]
+
+
+def test_a_pass_of_a_scheme_ends_where_addresses_go_back_or_time_jumps(tmp_path):
+    events = [(1000, 0, 4), (1001, 6, 8), (1100, 9, 12), (1101, 2, 5), (1120, 5, 9), (1300, 0, 1)]
+    assert passes_of(tmp_path, perf_of_scheme(*events)) == [
+        (1001, [0, 6], [4, 8]),
+        (1100, [9], [12]),
+        (1120, [2, 5], [5, 9]),
+        (1300, [0], [1]),
+    ]
+    assert len(passes_of(tmp_path, perf_of_scheme(*events[:2], nr_regions=1))) == 1
+
+
+def test_after_a_change_of_the_intervals_time_jumps_later(tmp_path):
+    before, after = perf_of_scheme((1000, 0, 1), (1030, 2, 3)), perf_of_scheme((2000, 0, 1), (2200, 2, 3))
+    tuned = "kdamond.0 4 [000] 1.050000: damon:damon_monitor_intervals_tune: sample_us=50000\n"
+    assert [end for end, _, _ in passes_of(tmp_path, before + tuned + after)] == [1000, 1030, 2200]
+
+
+@pytest.mark.parametrize(("run", "passes"), [("pageout", 58), ("pageoutwm", 20)])
+def test_passes_of_a_recorded_scheme(tmp_path, run, passes):
+    """The scheme of a real kernel tried one region in most of its passes, of the 12 to 19 that there were."""
+    applied = np.load(Path(__file__).parents[1] / "conformance" / "data" / "damon_runs.npz")[f"{run}_applied"]
+    events = [(1000 * float(time), int(start), int(end)) for time, start, end in applied]
+    found = passes_of(tmp_path, perf_of_scheme(*events))
+    assert len(found) == passes
+    assert sum(len(start) for _, start, _ in found) == len(applied)
+
+
+def test_tuned_intervals_are_kept_with_each_snapshot(tmp_path):
+    """By the file's own members, or by the samples of an aggregation of the record where it tells only one interval."""
+    path = json_file(tmp_path, [region(nr_accesses={"samples": None, "percent": "50 %"})])
+    members = json.loads(path.read_text())[0]
+    members["intervals"] = {"sample_us": "5 ms", "aggr_us": "50 ms", "ops_update_us": "1 s"}
+    taken = members["snapshots"][0] | {"end_time": "1 h 2 m 200 ms"}
+    members["snapshots"] += [
+        taken | {"sample_interval_us": "20,000", "aggr_interval_us": "800 ms"},
+        taken | {"sample_interval_us": 30_000},
+    ]
+    path.write_text(json.dumps([members]))
+    (found,) = read_damo(path)
+    assert [found.intervals_of(one) for one in found.snapshots] == [
+        (5000, 50_000),
+        (20_000, 800_000),
+        (30_000, 300_000),
+    ]
+    assert [int(one.nr_accesses[0]) for one in found.snapshots] == [5, 20, 5]
+    for compressed in (True, False):
+        write_damo(path, [found], compressed=compressed)
+        (again,) = read_damo(path)
+        assert [again.intervals_of(one) for one in again.snapshots] == [
+            found.intervals_of(one) for one in found.snapshots
+        ]
+    members = json.loads(path.read_text())[0]
+    assert "sample_interval_us" not in members["snapshots"][0]
+    assert members["snapshots"][1]["regions"][0]["age"]["usec"] == str(1000 * 800_000)
 
 
 def test_compression_is_seen_through(tmp_path):
@@ -222,6 +298,20 @@ def test_a_record_replays_as_rates(tmp_path):
     assert table.phase_end_us.tolist() == [100_000, 200_000, 300_000]
     assert table.start[:2].tolist() == [0, 8 * MIB]
     assert 1 - np.exp(-table.rate[:2] * 0.005) == pytest.approx([19.5 / 20, 5 / 20])
+
+
+def test_tuned_snapshots_replay_at_their_own_intervals():
+    regions = [(0, MIB, 10, 0)]
+    own = [
+        replace(snapshot(number, regions), sample_us=sample, aggr_us=20 * sample)
+        for number, sample in enumerate((0, 20_000))
+    ]
+    table = snapshot_table(SnapshotRecord(tuple(own), 5000, 100_000), "tuned")
+    assert 1 - np.exp(-table.rate * [0.005, 0.02]) == pytest.approx([0.5, 0.5])
+    # Of more accesses than there were samples, the intervals were a guess.
+    own = [replace(one, nr_accesses=one.nr_accesses * 4) for one in own]
+    table = snapshot_table(SnapshotRecord(tuple(own), 5000, 100_000), "tuned")
+    assert 1 - np.exp(-table.rate * [0.005, 0.02]) == pytest.approx([39.5 / 40, 39.5 / 40])
 
 
 def test_regions_off_page_boundaries_share_no_page():

@@ -11,22 +11,19 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from kml_envs.errors import UserError
+from kml_envs.workloads.formats.perf_script import is_damon_event, read_perf_script
 from kml_envs.workloads.formats.stream import BrokenStreamError, ByteStream
-from kml_envs.workloads.snapshots import RecordedSnapshot, SnapshotRecord
+from kml_envs.workloads.snapshots import DEFAULT_SAMPLES, RecordedSnapshot, SnapshotRecord, snapshot_of
 
 Member: TypeAlias = Any
 """Whatever stands at some place of a JSON file."""
-
-DEFAULT_SAMPLES = 20
-"""Samples of an aggregation where a record does not tell its intervals: DAMON's default, and the guides' advice."""
 
 _ALL_BYTES = 1 << 62
 _TIME_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
@@ -34,11 +31,6 @@ _SIZE = {unit + suffix: 1 << 10 * power for power, unit in enumerate("KMGTPE", 1
     "B": 1,
     "": 1,
 }
-_PERF_LINE = re.compile(
-    r".*?\s(?P<seconds>\d+\.\d+):\s+(?:damon:)?(?P<event>damon_aggregated|damos_before_apply):\s+(?P<fields>.*)"
-)
-_INTERVALS_LINE = re.compile(r".*damon_monitor_intervals_tune:\s+sample_us=(\d+)")
-_PERF_REGION = re.compile(r"(\d+)-(\d+):\s+(\d+)(?:\s+(\d+))?\s*$")
 
 
 def looks_like_damo(head: bytes) -> bool:
@@ -47,7 +39,7 @@ def looks_like_damo(head: bytes) -> bool:
         return True
     if re.match(rb"\s*\[\s*\{\s*\"", head):
         return b'"snapshots"' in head or b'"kdamond_idx"' in head
-    return any(_PERF_LINE.match(line) for line in head.decode("latin-1").splitlines()[:50])
+    return any(is_damon_event(line) for line in head.decode("latin-1").splitlines()[:50])
 
 
 def read_damo(path: str | Path) -> tuple[SnapshotRecord, ...]:
@@ -72,7 +64,7 @@ def read_damo(path: str | Path) -> tuple[SnapshotRecord, ...]:
         except zlib.error as error:
             raise UserError(f"{path}: the compressed data is damaged ({error})") from error
     is_json = content.lstrip()[:1] in (b"[", b"{")
-    records = _from_json(str(path), content) if is_json else _from_perf_script(str(path), content)
+    records = _from_json(str(path), content) if is_json else read_perf_script(str(path), content)
     records = [record for record in records if record.snapshots]
     if not records:
         raise UserError(
@@ -102,7 +94,6 @@ def write_damo(path: str | Path, records: Iterable[SnapshotRecord], *, compresse
 
 
 def _record_members(record: SnapshotRecord) -> dict[str, Any]:
-    samples = record.aggr_us // record.sample_us if record.sample_us else DEFAULT_SAMPLES
     intervals = None
     if record.sample_us and record.aggr_us:
         goal = {"access_bp": "0 %", "aggrs": "0", "min_sample_us": "0", "max_sample_us": "0"}
@@ -119,11 +110,13 @@ def _record_members(record: SnapshotRecord) -> dict[str, Any]:
         "scheme_idx": None if record.scheme < 0 else record.scheme,
         "target_id": record.target,
         "scheme_filters": [],
-        "snapshots": [_snapshot_members(snapshot, samples, record.aggr_us) for snapshot in record.snapshots],
+        "snapshots": [_snapshot_members(snapshot, *record.intervals_of(snapshot)) for snapshot in record.snapshots],
     }
 
 
-def _snapshot_members(snapshot: RecordedSnapshot, samples: int, aggr_us: int) -> dict[str, Any]:
+def _snapshot_members(snapshot: RecordedSnapshot, sample_us: int, aggr_us: int) -> dict[str, Any]:
+    samples = aggr_us // sample_us if sample_us else DEFAULT_SAMPLES
+    own = {"sample_interval_us": snapshot.sample_us, "aggr_interval_us": snapshot.aggr_us}
     columns = (snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age)
     return {
         "start_time": str(snapshot.start_ns),
@@ -142,6 +135,7 @@ def _snapshot_members(snapshot: RecordedSnapshot, samples: int, aggr_us: int) ->
             for start, end, accesses, age in zip(*(column.tolist() for column in columns), strict=True)
         ],
         "total_bytes": str(int((snapshot.end - snapshot.start).sum())),
+        **{name: str(interval) for name, interval in own.items() if interval},
     }
 
 
@@ -170,8 +164,9 @@ def _json_record(where: str, members: Member) -> SnapshotRecord:
     if not sample_us and snapshots and isinstance(snapshots[0], dict):  # newer files tell it with each snapshot
         sample_us = _microseconds(where, snapshots[0].get("sample_interval_us"))
         aggr_us = _microseconds(where, snapshots[0].get("aggr_interval_us"))
+    samples = aggr_us // sample_us if sample_us and aggr_us else DEFAULT_SAMPLES
     parsed = [
-        _json_snapshot(f"{where}, snapshot {number}", snapshot, sample_us, aggr_us)
+        _json_snapshot(f"{where}, snapshot {number}", snapshot, (sample_us, aggr_us), samples)
         for number, snapshot in enumerate(snapshots)
     ]
     return SnapshotRecord(
@@ -186,17 +181,18 @@ def _json_record(where: str, members: Member) -> SnapshotRecord:
     )
 
 
-def _json_snapshot(where: str, members: Member, sample_us: int, aggr_us: int) -> RecordedSnapshot | None:
-    """Parse a snapshot; None for the pretended one."""
+def _json_snapshot(where: str, members: Member, intervals: tuple[int, int], samples: int) -> RecordedSnapshot | None:
+    """Parse a snapshot of a record with some intervals and samples in an aggregation; None for the pretended one."""
     regions = _member(where, members, "regions")
     start_ns = _number(where, members.get("start_time"), _TIME_NS, "time")
     end_ns = _number(where, _member(where, members, "end_time"), _TIME_NS, "time")
-    rows = [
-        _json_region(f"{where}, region {number}", region, sample_us, aggr_us) for number, region in enumerate(regions)
-    ]
+    sample_us = _microseconds(where, members.get("sample_interval_us"))
+    aggr_us = _microseconds(where, members.get("aggr_interval_us")) or sample_us * samples
+    in_force = (sample_us or intervals[0], aggr_us or intervals[1])
+    rows = [_json_region(f"{where}, region {number}", region, *in_force) for number, region in enumerate(regions)]
     if len(rows) == 1 and rows[0][:3] == (0, 0, -1):
         return None
-    return _snapshot(where, -1 if start_ns is None else int(start_ns), int(end_ns or 0), rows)
+    return snapshot_of(where, -1 if start_ns is None else int(start_ns), int(end_ns or 0), rows, sample_us, aggr_us)
 
 
 def _json_region(where: str, members: Member, sample_us: int, aggr_us: int) -> tuple[int, int, int, int]:
@@ -265,80 +261,21 @@ def _number(where: str, value: Member, units: dict[str, int], what: str, plain: 
     return -total if negative else total
 
 
-def _snapshot(where: str, start_ns: int, end_ns: int, rows: Sequence[tuple[int, int, int, int]]) -> RecordedSnapshot:
-    try:
-        table = np.array(sorted(rows), np.int64).reshape(-1, 4)
-    except OverflowError as error:
-        raise UserError(f"{where}: an address or a count is beyond 2**63") from error
-    wrong = (table[:, 0] >= table[:, 1]) | (table[:, 2] < 0)
-    wrong[1:] |= table[1:, 0] < table[:-1, 1]
-    if wrong.any():
-        start, end, accesses, _ = table[np.flatnonzero(wrong)[0]]
-        raise UserError(
-            f"{where}: region {start}-{end} with {accesses} accesses is empty, overlaps another or counts below 0"
-        )
-    return RecordedSnapshot(start_ns, end_ns, table[:, 0], table[:, 1], table[:, 2], table[:, 3])
-
-
-def _from_perf_script(path: str, content: bytes) -> list[SnapshotRecord]:
-    """Gather the lines of each event, scheme and target until their number is the one that they tell."""
-    pending: dict[tuple[int, int, int], list[tuple[int, int, int, int]]] = {}
-    snapshots: dict[tuple[int, int, int], list[RecordedSnapshot]] = {}
-    sample_us = 0
-    for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), 1):
-        if tuned := _INTERVALS_LINE.match(line):
-            sample_us = sample_us or int(tuned[1])
-        match = _PERF_LINE.match(line)
-        if not match:
-            continue
-        where = f"{path}, line {number}"
-        fields = dict(re.findall(r"(\w+)=(\d+)", match["fields"]))
-        region = _PERF_REGION.search(match["fields"])
-        if region is None or "nr_regions" not in fields:
-            raise UserError(f"{where}: '...nr_regions=N START-END: ACCESSES AGE' is expected")
-        key = (
-            int(fields.get("ctx_idx", 0)),
-            int(fields.get("scheme_idx", -1)),
-            int(fields.get("target_idx") or fields.get("target_id", 0)),
-        )
-        rows = pending.setdefault(key, [])
-        rows.append((int(region[1]), int(region[2]), int(region[3]), int(region[4] or "-1")))
-        if len(rows) < int(fields["nr_regions"]):
-            continue
-        end_ns = int(Decimal(match["seconds"]) * 10**9)
-        taken = snapshots.setdefault(key, [])
-        if taken and taken[-1].end_ns > end_ns:
-            raise UserError(f"{where}: the time goes back")
-        taken.append(_snapshot(where, taken[-1].end_ns if taken else -1, end_ns, rows))
-        pending[key] = []
-    return [
-        SnapshotRecord(
-            tuple(taken), sample_us, sample_us * DEFAULT_SAMPLES, target=target, context=context, scheme=scheme
-        )
-        for (context, scheme, target), taken in snapshots.items()
-    ]
-
-
 def _with_start_times(record: SnapshotRecord) -> SnapshotRecord:
-    """Fill a missing start in by the mean distance of the ends, and unknown intervals by that and the default."""
+    """Fill a missing start in by the mean distance of the ends, and unknown intervals by that and the default.
+
+    Of snapshots that tell their own intervals only the first counts for that: the distance to it is of the time before.
+    """
     snapshots = list(record.snapshots)
+    told = next((number for number, one in enumerate(snapshots) if one.aggr_us), len(snapshots))
+    last = max(told - 1, min(1, len(snapshots) - 1))
     aggr_ns = record.aggr_us * 1000 or 100_000_000
-    if len(snapshots) > 1:
-        aggr_ns = max(1, (snapshots[-1].end_ns - snapshots[0].end_ns) // (len(snapshots) - 1))
+    if last > 0:
+        aggr_ns = max(1, (snapshots[last].end_ns - snapshots[0].end_ns) // last)
     for number, snapshot in enumerate(snapshots):
         if snapshot.start_ns < 0:
             start_ns = snapshots[number - 1].end_ns if number else max(0, snapshot.end_ns - aggr_ns)
-            snapshots[number] = RecordedSnapshot(
-                start_ns, snapshot.end_ns, snapshot.start, snapshot.end, snapshot.nr_accesses, snapshot.age
-            )
+            snapshots[number] = replace(snapshot, start_ns=start_ns)
     aggr_us = record.aggr_us or aggr_ns // 1000
-    return SnapshotRecord(
-        tuple(snapshots),
-        record.sample_us or max(1, aggr_us // DEFAULT_SAMPLES),
-        aggr_us,
-        record.update_us,
-        record.target,
-        record.kdamond,
-        record.context,
-        record.scheme,
-    )
+    sample_us = record.sample_us or max(1, aggr_us // DEFAULT_SAMPLES)
+    return replace(record, snapshots=tuple(snapshots), sample_us=sample_us, aggr_us=aggr_us)
