@@ -40,7 +40,8 @@ _LRU_DEPRIO = ACTIONS.index(Action.LRU_DEPRIO)
 _MIGRATE_HOT = ACTIONS.index(Action.MIGRATE_HOT)
 _MIGRATE_COLD = ACTIONS.index(Action.MIGRATE_COLD)
 
-_VISIT_NS = 200.0  # kdamond's time for each page that an action looks at
+# kdamond's time for each page that an action looks at. Assumed; it makes 52 ms for a GiB (see docs/memory-model.md).
+_VISIT_NS = 200.0
 _COLDEST_S = 1e6  # idle time of pages that were moved to the end of the inactive list
 _PSI_MEMORY_S = 10.0
 _BUSIEST = 0.95  # utilisation of node 1 from which its queue is taken to grow no more

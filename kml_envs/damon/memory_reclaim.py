@@ -11,12 +11,12 @@ import math
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
+from kml_envs.damon.memory_config import RECLAIM_US
 from kml_envs.damon.memory_state import extents_of
 
 _CLASSES = 32
 _YOUNGEST_S = 2.0**-10  # upper end of the youngest class
 _NOTHING = 1e-6  # pages: what rounding leaves
-_RECLAIM_US = 1.0  # beside the writing: unmapping, lists
 
 
 @compiled
@@ -47,7 +47,7 @@ def keep_watermarks(memory: Record, seconds: float) -> float:
         return 0.0
     taken = reclaim(memory, memory.min_pages - free)
     memory.reclaimed_directly += taken
-    return taken * (memory.write_us + _RECLAIM_US)
+    return taken * (memory.write_us + RECLAIM_US)
 
 
 @compiled

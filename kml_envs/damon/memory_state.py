@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, array_of, compiled
-from kml_envs.damon.memory_config import MemoryConfig
+from kml_envs.damon.memory_config import RECLAIM_US, MemoryConfig
 from kml_envs.errors import UserError
 from kml_envs.workloads.access import PAGE_BYTES, AccessTable
 
@@ -201,7 +201,7 @@ def memory_record(config: MemoryConfig, table: AccessTable, limit_bytes: int) ->
     for name in ("min", "low", "high"):
         record[f"{name}_pages"] = fast / PAGE_BYTES * getattr(config, f"{name}_permil") / 1000
     record["fault_us"], record["write_us"], record["swap_share"] = swap.fault_us, swap.write_us, swap.memory_share
-    record["kswapd_pages_per_s"] = min(1e6 / (swap.write_us + 1.0), swap.most_write_pages_per_s)
+    record["kswapd_pages_per_s"] = min(1e6 / (swap.write_us + RECLAIM_US), swap.most_write_pages_per_s)
     record["latency_excess"] = config.slow_latency_ratio - 1.0
     record["khugepaged_pages_per_s"] = config.khugepaged_bytes_per_s / PAGE_BYTES
     record["region_check_ns"] = config.region_check_us * 1000

@@ -2,7 +2,7 @@
 
 All but one are schemes: whoever runs them applies a `Context`. senpai's rule is the exception, a program in user space
 that asks for a little reclaim now and then; `senpai_step` is one turn of it. The rules are those published with DAMON's
-evaluations (damonitor/damon-tests), damo's scripts (mem_tier.sh) and HMSDK's manual.
+evaluations (damonitor/damon-tests), damo's scripts (lru_sort.sh, mem_tier.sh) and HMSDK's manual.
 """
 
 from __future__ import annotations
@@ -113,6 +113,28 @@ def plrus(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
     return Context(Operations.PADDR, attributes, schemes=schemes)
 
 
+def lru_sort(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
+    """Sorting of damo (lru_sort.sh): hot and cold pages to their lists, until each list has half of the memory."""
+    quota = Quota(bytes=100 << 20, reset_interval_ms=1_000, weights=Weights(0, 1, 1))  # damo's MB are 2^20 bytes
+    inactive = QuotaGoal(GoalMetric.INACTIVE_MEM_BP, target_value=5_010)
+    active = QuotaGoal(GoalMetric.ACTIVE_MEM_BP, target_value=5_010)
+    cold = Scheme(
+        Action.LRU_DEPRIO,
+        AccessPattern(max_nr_accesses=0),
+        apply_interval_us=1_000_000,
+        quotas=replace(quota, goals=(inactive,)),
+        filters=(_young(allow=False),),
+    )
+    hot = Scheme(
+        Action.LRU_PRIO,
+        AccessPattern(min_nr_accesses=samples(0.05, attributes)),
+        apply_interval_us=1_000_000,
+        quotas=replace(quota, goals=(active,)),
+        filters=(_young(allow=True),),
+    )
+    return Context(Operations.PADDR, replace(attributes, intervals_goal=_TUNED), schemes=(cold, hot))
+
+
 def mem_tier(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
     """Tiering of damo: promote into a nearly full node 0, and demote what keeps a little of it free."""
     quota = Quota(bytes=200_000_000, reset_interval_ms=1_000)
@@ -198,6 +220,7 @@ POLICIES: dict[str, Policy] = {
         Policy("pdarc", "page out physical memory idle for 5 s, 50 ms per second, oldest first", pdarc),
         Policy("ethp", "huge pages for what is accessed, none for what is idle for 7 s", ethp),
         Policy("plrus", "sort the lists of pages by access", plrus),
+        Policy("lru_sort", "damo's sorting of the lists, half of the memory on each, 100 MiB/s", lru_sort),
         Policy("mem_tier", "damo's tiering under node goals, 200 MB/s", mem_tier),
         Policy("fixed_thresholds", "tiering at 5 % of accesses and 10 s of idleness, 100 MB/s", fixed_thresholds),
         Policy("hmsdk", "HMSDK's tiering with fixed thresholds", hmsdk),

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from kml_envs.damon.checks import kernel_refusals
-from kml_envs.damon.config import Action, MonitoringAttributes, Operations
+from kml_envs.damon.config import Action, GoalMetric, MonitoringAttributes, Operations, Weights
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.memory_state import allocate_memories
 from kml_envs.damon.policies import (
     POLICIES,
     ethp,
     hmsdk,
+    lru_sort,
     mem_tier,
     pdarc,
     plrus,
@@ -73,6 +74,13 @@ def test_quotas_goals_and_nodes():
         7,
     )
     assert prcl_auto().schemes[0].quotas.goals[0].target_value == 5000
+    deprio, prio = lru_sort().schemes
+    assert (deprio.action, prio.action) == (Action.LRU_DEPRIO, Action.LRU_PRIO)
+    assert (deprio.access_pattern.max_nr_accesses, prio.access_pattern.min_nr_accesses) == (0, 1)
+    for scheme, metric in ((deprio, GoalMetric.INACTIVE_MEM_BP), (prio, GoalMetric.ACTIVE_MEM_BP)):
+        assert (scheme.quotas.bytes, scheme.quotas.reset_interval_ms) == (100 * MIB, 1000)
+        assert (scheme.quotas.goals[0].target_metric, scheme.quotas.goals[0].target_value) == (metric, 5010)
+        assert scheme.quotas.weights == Weights(0, 1, 1)
     demote, promote = mem_tier().schemes
     assert (demote.target_nid, promote.target_nid) == (1, 0)
     assert [scheme.quotas.goals[0].target_value for scheme in (demote, promote)] == [50, 9970]
