@@ -137,7 +137,7 @@ def lru_sort(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
 
 def mem_tier(attributes: MonitoringAttributes = _DEFAULTS) -> Context:
     """Tiering of damo: promote into a nearly full node 0, and demote what keeps a little of it free."""
-    quota = Quota(bytes=200_000_000, reset_interval_ms=1_000)
+    quota = Quota(bytes=200 << 20, reset_interval_ms=1_000)  # damo's MB are 2^20 bytes
     free = QuotaGoal(GoalMetric.NODE_MEM_FREE_BP, target_value=50, nid=FAST_NODE)
     used = QuotaGoal(GoalMetric.NODE_MEM_USED_BP, target_value=9_970, nid=FAST_NODE)
     tuned = replace(attributes, intervals_goal=_TUNED)
