@@ -236,7 +236,7 @@ def test_mistakes_are_told_in_one_line(arguments, said):
 
 
 def test_first_choice_is_the_builtin_algorithm():
-    """Choosing candidate 0 throughout saves exactly nothing; so does the zero action of LfsTune against greedy."""
+    """Choosing candidate 0 throughout saves exactly nothing."""
     env = make("kml/LfsVictim-v0")
     env.reset(seed=0)
     truncated, rewards = False, []
@@ -246,12 +246,24 @@ def test_first_choice_is_the_builtin_algorithm():
     assert sum(rewards) == 0.0
     # Several cleanings at one user write are paid at once, and by the shadow when the next block is written.
     assert min(rewards) < 0.0 < max(rewards)
-    env = make("kml/LfsTune-v0")
+
+
+def test_the_zero_action_of_tuning_is_accepted_and_cleans_greedily():
+    from kml_envs.lfs.config import CleaningPolicy
+    from kml_envs.lfs.policies import select_victim
+
+    env = make("kml/LfsTune-v0").unwrapped
     env.reset(seed=0)
-    truncated = False
+    volume = env.proxy.subsystem.state.volumes[0]
+    truncated, steps = False, 0
     while not truncated:
-        _, reward, _, truncated, info = env.step(np.zeros(9, np.float32))
-    assert info["efficiency"] == 0.0
+        *_, truncated, info = env.step(np.zeros(env.action_space.shape, np.float32))
+        assert info["verdict"] == Verdict.ACCEPTED
+        victims = [select_victim(volume, np.int64(policy)) for policy in (CleaningPolicy.SCORE, CleaningPolicy.GREEDY)]
+        valid = env.proxy.subsystem.state.section_valid[0][victims]
+        assert min(victims) >= 0 and valid[0] == valid[1]
+        steps += 1
+    assert steps == 4 and info["operations"] == steps
 
 
 def test_bad_candidates_are_rejected_and_the_builtin_acts():
