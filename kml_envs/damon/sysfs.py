@@ -39,17 +39,26 @@ class SysfsDamon:
 
         Args:
             root: The folder `admin`.
-            kdamond: Number of the kdamond; those up to it are created if there are fewer.
+            kdamond: Number of the kdamond; those up to it are created if there are none at all.
             sleep: Waits for some seconds, when the kernel says that it is busy.
 
         Raises:
-            UserError: There is no such folder, or it may not be written.
+            UserError: There is no such folder, it may not be written, or others have kdamonds but not this one.
         """
         if not (root / "kdamonds" / "nr_kdamonds").exists():
             raise UserError(f"{root}: no DAMON here; it needs CONFIG_DAMON_SYSFS and the rights to see it")
         self.root, self.kdamond, self._sleep = root, kdamond, sleep
-        if self._read_number(root / "kdamonds" / "nr_kdamonds") <= kdamond:
+        if kdamond < 0:
+            raise UserError(f"kdamond {kdamond}: must not be negative")
+        existing = self._read_number(root / "kdamonds" / "nr_kdamonds")
+        if existing == 0:
             self._write(root / "kdamonds" / "nr_kdamonds", kdamond + 1)
+        elif existing <= kdamond:
+            # A larger number would make the folders of all anew, and what others have set in theirs would be lost.
+            raise UserError(
+                f"{root}: kdamond {kdamond}: there are {existing}, and more can be had only by removing those: "
+                f"take one of 0..{existing - 1}"
+            )
 
     def turn_on(self, context: Context) -> None:
         """Write all settings and start monitoring (see `control.Damon`)."""

@@ -200,6 +200,20 @@ def test_busy_kernel_is_asked_again(kernel):
     assert len(waits) == 11
 
 
+def test_other_kdamonds_are_left_alone(kernel):
+    """Writing their number makes all folders anew: settings of another program that is off would be gone."""
+    SysfsDamon(kernel.root, kdamond=1)
+    assert kernel.read("kdamonds/nr_kdamonds") == "2"
+    marker = kernel.root / "kdamonds" / "0" / "marker"
+    marker.touch()
+    SysfsDamon(kernel.root, kdamond=1)
+    SysfsDamon(kernel.root, kdamond=0)
+    with pytest.raises(UserError, match=r"kdamond 2: there are 2, .* take one of 0\.\.1") as error:
+        SysfsDamon(kernel.root, kdamond=2)
+    assert "\n" not in str(error.value)
+    assert marker.exists()
+
+
 def test_refusals_are_one_line(kernel, tmp_path):
     damon = driven(kernel)
     with pytest.raises(UserError, match="min_nr_regions 2"):
@@ -208,7 +222,8 @@ def test_refusals_are_one_line(kernel, tmp_path):
     for call, message in (
         (lambda: damon.turn_on(PLAIN), "is on"),
         (lambda: damon.snapshot(5), "scheme 5: the context has 1"),
-        (lambda: driven(kernel, kdamond=1), "busy"),
+        (lambda: driven(kernel, kdamond=1), "kdamond 1: there are 1"),
+        (lambda: driven(kernel, kdamond=-1), "kdamond -1: must not be negative"),
         (lambda: SysfsDamon(tmp_path / "elsewhere"), "no DAMON here"),
     ):
         with pytest.raises(UserError, match=message) as error:
