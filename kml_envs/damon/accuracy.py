@@ -16,7 +16,6 @@ import math
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.state import regions
 from kml_envs.workloads.access import range_end, range_is_swept, range_rate, range_start
 
 PIECE = np.dtype([("end", np.int64), ("share", np.float64)])
@@ -56,14 +55,17 @@ def paint_truth(access: Record, reference_us: float, pieces: Record) -> int:
 
 
 @compiled
-def paint_picture(monitor: Record, sample_us: int, most: int, reference_us: float, pieces: Record) -> int:
+def paint_picture(
+    found: Record, region_count: int, sample_us: int, most: int, reference_us: float, pieces: Record
+) -> int:
     """What the monitor's last aggregation says of the memory.
 
     A region in which k of n samples found a touch is taken for one of log((n + 1/2) / (n + 1/2 - k)) touches per page
     and sampling interval: the rate at which so many would be found, kept finite.
 
     Args:
-        monitor: The MONITOR record, whose regions cover the memory.
+        found: (R,) REGION, which cover the memory, with the accesses of that aggregation in `last_nr_accesses`.
+        region_count: How many of them there are.
         sample_us: Sampling interval of that aggregation.
         most: Samples in it.
         reference_us: Time in which pages are touched or not.
@@ -72,10 +74,9 @@ def paint_picture(monitor: Record, sample_us: int, most: int, reference_us: floa
     Returns:
         Pieces written, at most one a region: neighbours that say the same are one.
     """
-    found = regions(monitor)
     exponent = reference_us / sample_us
     count, accesses = -1, np.int64(-1)
-    for index in range(monitor.region_count):
+    for index in range(region_count):
         region = found[index]
         if region.last_nr_accesses != accesses:
             accesses = region.last_nr_accesses

@@ -20,6 +20,7 @@ from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.memory_huge import collapse_now, collapse_slowly, take_huge_faults
 from kml_envs.damon.memory_reclaim import keep_watermarks, swap_out
 from kml_envs.damon.memory_state import extents_of, room_on_fast
+from kml_envs.damon.pressure import some_pressure
 from kml_envs.workloads.access import (
     PAGE_BYTES,
     move_to,
@@ -333,7 +334,7 @@ def _account_speed(
 def _account_pressure(memory: Record, step_us: float, stall_us: float) -> None:
     """PSI "some": the share of time in which at least one of the threads waits, if they wait independently."""
     waiting = stall_us / (step_us + stall_us)
-    some = 1.0 - (1.0 - waiting) ** memory.threads
+    some = some_pressure(waiting, memory.threads)
     memory.psi_us += some * step_us
     keep = math.exp(-step_us * 1e-6 / _PSI_MEMORY_S)
     memory.psi_share_10s = keep * memory.psi_share_10s + (1.0 - keep) * some

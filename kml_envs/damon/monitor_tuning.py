@@ -12,12 +12,12 @@ from kml_envs.damon import intervals
 from kml_envs.damon.accuracy import PIECE, paint_picture, paint_truth, picture_error
 from kml_envs.damon.intervals import monitor_of, picture_of
 from kml_envs.damon.monitor import advance, change_attributes, most_accesses_of
-from kml_envs.damon.monitor_features import FEATURE_NAMES, write_features
+from kml_envs.damon.monitor_features import FEATURE_NAMES, sum_up, write_features, write_picture, write_regions
 from kml_envs.damon.monitor_settings import ACTION_NAMES, builtin_attributes, settle, write_attributes, write_rows
 from kml_envs.damon.pictures import BINS, FOUND, HISTORY, RESIDENT, TOUCHED, spread
 from kml_envs.damon.programs import BoolArray, FloatArray, MonitoredPrograms
 from kml_envs.damon.simulator import attributes_record
-from kml_envs.damon.state import ATTRIBUTES
+from kml_envs.damon.state import ATTRIBUTES, regions
 from kml_envs.damon.warm_programs import WarmPrograms
 from kml_envs.workloads.access import move_to, next_boundary
 
@@ -27,8 +27,6 @@ REFERENCE_US = 100_000
 CPU_PRICE = 19.7
 """Price of the whole of a processor, in access error: so that the kernel's defaults pay as much for the one as for the
 other on the training workloads. Printed by `python -m tools.monitor_price`."""
-
-_MEAN_KEEP = 0.8  # of a running mean, per control interval
 
 TRACK = np.dtype(
     [
@@ -240,10 +238,8 @@ def _run_until(settings: Record, program: Record, until_us: int) -> None:
 def _close_interval(settings: Record, program: Record) -> None:
     monitor, track, drawn = monitor_of(program)[0], _track_of(program)[0], picture_of(program)[0]
     passed = max(float(monitor.memory_time_us - track.last_us), 1.0)
-    track.kdamond_share = (monitor.checks - track.last_checks) * settings.check_us / passed
-    track.pictures_seen = track.pictures - track.last_pictures
-    track.kdamond_mean += (1.0 - _MEAN_KEEP) * (track.kdamond_share - track.kdamond_mean)
-    track.change_mean += (1.0 - _MEAN_KEEP) * (track.change - track.change_mean)
+    share = (monitor.checks - track.last_checks) * settings.check_us / passed
+    sum_up(track, share, track.pictures - track.last_pictures)
     place = drawn.columns % HISTORY
     drawn.curves[ERROR, place] = (track.error_us - track.last_error_us) / passed
     drawn.curves[CPU, place] = track.kdamond_share
@@ -257,8 +253,11 @@ def _close_interval(settings: Record, program: Record) -> None:
 
 @intervals.observe.rule(SETTINGS)
 def _observe(settings: Record, program: Record, features: Record) -> None:
-    track = _track_of(program)[0]
-    write_features(monitor_of(program)[0], track, _picture_of(track), settings.max_nr_regions, features)
+    monitor, track = monitor_of(program)[0], _track_of(program)[0]
+    attributes, size, count = monitor.attributes, monitor.access.size, monitor.region_count
+    write_features(track, attributes, size, count, settings.max_nr_regions, monitor.memory_time_us, features)
+    write_regions(regions(monitor), count, size, attributes, features)
+    write_picture(_picture_of(track), track.picture_count, size, features)
 
 
 @compiled
@@ -279,7 +278,8 @@ def _see_truth(monitor: Record, track: Record, reference_us: float) -> None:
 @compiled
 def _paint(monitor: Record, track: Record, reference_us: float) -> None:
     picture = _picture_of(track)
-    track.picture_count = paint_picture(monitor, track.sample_us, track.samples, reference_us, picture)
+    found, count = regions(monitor), monitor.region_count
+    track.picture_count = paint_picture(found, count, track.sample_us, track.samples, reference_us, picture)
     track.painted_us = monitor.memory_time_us
 
 

@@ -12,12 +12,21 @@ from kml_envs.damon import intervals
 from kml_envs.damon.config import PAGE_BYTES, MonitoringAttributes, Operations
 from kml_envs.damon.intervals import monitor_of, picture_of
 from kml_envs.damon.machine import memory_of
+from kml_envs.damon.memory import free_permil, resident_pages, used_pages
 from kml_envs.damon.monitor import advance_program
 from kml_envs.damon.oracle import SAVING_WEIGHT, SLOWDOWN_WEIGHT
 from kml_envs.damon.pictures import draw_column
 from kml_envs.damon.policies import SENPAI_INTERVAL_US, senpai_step
 from kml_envs.damon.programs import BoolArray, FloatArray, IntArray, MonitoredPrograms, lost_us
-from kml_envs.damon.reclaim_features import FEATURE_NAMES, write_features
+from kml_envs.damon.reclaim_features import (
+    FEATURE_NAMES,
+    MEASURED,
+    RATES,
+    pages_of,
+    sum_up,
+    write_features,
+    write_histogram,
+)
 from kml_envs.damon.reclaim_settings import (
     ACTION_NAMES,
     LEAST_QUOTA_SHARE,
@@ -29,33 +38,16 @@ from kml_envs.damon.reclaim_settings import (
 )
 from kml_envs.damon.schemes import copy_settings
 from kml_envs.damon.simulator import write_scheme
-from kml_envs.damon.state import SCHEME, allocate, schemes
+from kml_envs.damon.state import SCHEME, allocate, regions, schemes
 from kml_envs.damon.warm_programs import WarmPrograms
-
-_MEAN_KEEP = 0.85  # of a running mean, per control interval
 
 TRACK = np.dtype(
     [
-        (name, np.float64)
-        for name in (
-            "time_us",  # totals at the last look
-            "lost_us",
-            "used_page_us",
-            "paged_out",
-            "faults",
-            "kdamond_ns",
-            "exceeds",
-            "slowdown",  # of the last interval: shares of the time
-            "paged_out_rate",  # of the program per second
-            "fault_rate",
-            "kdamond_share",
-            "exceeded",
-            "slowdown_mean",  # running means
-            "paged_out_mean",
-            "fault_mean",
-        )
+        ("now", MEASURED),
+        ("rates", RATES),
+        ("used_page_us", np.float64),  # total at the end of the last interval
+        ("senpai_due_us", np.int64),
     ]
-    + [("in_force", np.float64, (len(ACTION_NAMES),)), ("senpai_due_us", np.int64)]
 )
 """What the agent's side of the kernel remembers of a program between two control intervals."""
 
@@ -142,7 +134,10 @@ class ReclaimPrograms(MonitoredPrograms):
 @intervals.begin_episode.rule(SETTINGS)
 def _begin_episode(settings: Record, program: Record) -> None:
     monitor, track = monitor_of(program)[0], _track_of(program)[0]
-    _remember(monitor, memory_of(program)[0], track)
+    memory = memory_of(program)[0]
+    _measure(monitor, memory, track.now)
+    track.rates.before = track.now
+    track.used_page_us = memory.used_page_us
     track.senpai_due_us = monitor.memory_time_us
 
 
@@ -155,7 +150,7 @@ def _begin_interval(settings: Record, program: Record, decision: Record, by_agen
     else:
         copy_settings(scheme, settings.shipped)
     for k in range(len(ACTION_NAMES)):
-        track.in_force[k] = decision[k] if by_agent else 0.0
+        track.rates.in_force[k] = decision[k] if by_agent else 0.0
     if by_agent or not settings.senpai:
         track.senpai_due_us = _NEVER_US
     elif track.senpai_due_us == _NEVER_US:
@@ -175,39 +170,36 @@ def _run_until(settings: Record, program: Record, until_us: int) -> None:
 @intervals.close_interval.rule(SETTINGS)
 def _close_interval(settings: Record, program: Record) -> None:
     monitor, memory, track = monitor_of(program)[0], memory_of(program)[0], _track_of(program)[0]
-    passed, pages = max(monitor.memory_time_us - track.time_us, 1.0), max(memory.size / PAGE_BYTES, 1.0)
-    used = (memory.used_page_us - track.used_page_us) / passed / pages
-    _sum_up(monitor, memory, track)
-    draw_column(monitor, memory, picture_of(program)[0], used, track.slowdown, False)
-    _remember(monitor, memory, track)
+    now, rates = track.now, track.rates
+    _measure(monitor, memory, now)
+    passed = max(now.time_us - rates.before.time_us, 1.0)
+    used = (memory.used_page_us - track.used_page_us) / passed / pages_of(now)
+    sum_up(rates, now)
+    track.used_page_us = memory.used_page_us
+    draw_column(monitor, memory, picture_of(program)[0], used, rates.slowdown, False)
 
 
 @intervals.observe.rule(SETTINGS)
 def _observe(settings: Record, program: Record, features: Record) -> None:
-    write_features(monitor_of(program)[0], memory_of(program)[0], _track_of(program)[0], features)
+    monitor, track = monitor_of(program)[0], _track_of(program)[0]
+    _measure(monitor, memory_of(program)[0], track.now)
+    write_features(track.rates, track.now, features)
+    write_histogram(regions(monitor), monitor.region_count, monitor.access.size, monitor.attributes, features)
 
 
 @compiled
-def _remember(monitor: Record, memory: Record, track: Record) -> None:
-    track.time_us = float(monitor.memory_time_us)
-    track.lost_us = lost_us(memory)
-    track.used_page_us = memory.used_page_us
-    track.paged_out = memory.paged_out
-    track.faults = memory.major_faults
-    track.kdamond_ns = memory.kdamond_ns
-    track.exceeds = float(schemes(monitor)[0].qt_exceeds)
-
-
-@compiled
-def _sum_up(monitor: Record, memory: Record, track: Record) -> None:
-    passed = max(monitor.memory_time_us - track.time_us, 1.0)
+def _measure(monitor: Record, memory: Record, now: Record) -> None:
     pages = max(memory.size / PAGE_BYTES, 1.0)
-    seconds = passed / _SECOND_US
-    track.slowdown = (lost_us(memory) - track.lost_us) / passed
-    track.paged_out_rate = (memory.paged_out - track.paged_out) / pages / seconds
-    track.fault_rate = (memory.major_faults - track.faults) / pages / seconds
-    track.kdamond_share = (memory.kdamond_ns - track.kdamond_ns) / 1000.0 / passed
-    track.exceeded = min(1.0, (schemes(monitor)[0].qt_exceeds - track.exceeds) / seconds)
-    track.slowdown_mean += (1.0 - _MEAN_KEEP) * (track.slowdown - track.slowdown_mean)
-    track.paged_out_mean += (1.0 - _MEAN_KEEP) * (track.paged_out_rate - track.paged_out_mean)
-    track.fault_mean += (1.0 - _MEAN_KEEP) * (track.fault_rate - track.fault_mean)
+    now.size = memory.size
+    now.used, now.resident, now.swapped = (
+        used_pages(memory) / pages,
+        resident_pages(memory) / pages,
+        memory.swapped / pages,
+    )
+    now.free = free_permil(memory) / 1000.0
+    now.pressure = memory.psi_share_10s
+    now.time_us = float(monitor.memory_time_us)
+    now.lost_us = lost_us(memory)
+    now.paged_out, now.faults = memory.paged_out, memory.major_faults
+    now.kdamond_ns = memory.kdamond_ns
+    now.exceeds = float(schemes(monitor)[0].qt_exceeds)

@@ -1,14 +1,17 @@
-"""What the agent that tunes reclamation sees: what happened to the program, and how long its memory has been idle."""
+"""What the agent that tunes reclamation sees: what happened to the program, and how long its memory has been idle.
+
+The rules are the same for a simulated kernel and for a real one (`kernel_reclaim`): both fill MEASURED.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import PAGE_BYTES
 from kml_envs.damon.features import ACCESSED, histogram_place, root, size_feature
-from kml_envs.damon.memory import free_permil, resident_pages, used_pages
 from kml_envs.damon.monitor import most_accesses_of
 from kml_envs.damon.reclaim_settings import ACTION_NAMES
-from kml_envs.damon.state import regions
 
 IDLE_BINS = 13
 FIRST_IDLE_S = 0.2
@@ -36,43 +39,119 @@ _HISTOGRAM = FEATURE_NAMES.index("accessed_rarely")
 _IN_FORCE = FEATURE_NAMES.index("in_force_min_age")
 
 
+_MEAN_KEEP = 0.85  # of a running mean, per control interval
+_SECOND_US = 1_000_000
+
+MEASURED = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "size",  # bytes of the program
+            "used",  # memory in use, in sizes of the program
+            "resident",
+            "swapped",
+            "free",  # share of the machine's memory
+            "pressure",  # PSI some, average of 10 s
+            "time_us",  # totals
+            "lost_us",
+            "paged_out",  # pages, by the scheme
+            "faults",  # pages that came back
+            "kdamond_ns",
+            "exceeds",  # windows whose quota was used up
+        )
+    ]
+)
+"""What is known of a program at a moment."""
+
+RATES = np.dtype(
+    [("before", MEASURED)]  # at the end of the last interval
+    + [
+        (name, np.float64)
+        for name in (
+            "slowdown",  # of the last interval: shares of the time
+            "paged_out",  # of the program per second
+            "faults",
+            "kdamond_share",
+            "exceeded",
+            "slowdown_mean",  # running means
+            "paged_out_mean",
+            "faults_mean",
+        )
+    ]
+    + [("in_force", np.float64, (len(ACTION_NAMES),))]  # the agent's settings, or zeros
+)
+"""What is remembered of a program between two control intervals."""
+
+
 @compiled
-def write_features(monitor: Record, memory: Record, track: Record, row: Record) -> None:
-    """Write the features of one program.
+def sum_up(rates: Record, now: Record) -> None:
+    """Close a control interval.
 
     Args:
-        monitor: The MONITOR record.
-        memory: The MEMORY record.
-        track: The record of `reclaim.TRACK`.
-        row: (F,) float32, zeros before, in the order of FEATURE_NAMES.
+        rates: The RATES record.
+        now: The MEASURED record at its end.
     """
-    pages = max(memory.size / PAGE_BYTES, 1.0)
-    row[0] = size_feature(memory.size)
-    row[1] = min(1.0, used_pages(memory) / pages)
-    row[2] = min(1.0, resident_pages(memory) / pages)
-    row[3] = free_permil(memory) / 1000.0
-    row[4] = min(1.0, memory.swapped / pages)
-    row[5] = root(memory.psi_share_10s)
-    row[6], row[7] = root(track.slowdown), root(track.slowdown_mean)
-    row[8], row[9] = root(track.paged_out_rate), root(track.paged_out_mean)
-    row[10], row[11] = root(track.fault_rate), root(track.fault_mean)
-    moved = track.fault_mean + track.paged_out_mean
-    row[12] = track.fault_mean / moved if moved > 0.0 else 0.0
-    row[13] = max(0.0, track.exceeded)
-    row[14] = root(track.kdamond_share)
-    _observe_regions(monitor, row)
-    for k in range(len(ACTION_NAMES)):
-        row[_IN_FORCE + k] = 0.5 + 0.5 * track.in_force[k]
+    before = rates.before
+    passed, pages = max(now.time_us - before.time_us, 1.0), pages_of(now)
+    seconds = passed / _SECOND_US
+    rates.slowdown = (now.lost_us - before.lost_us) / passed
+    rates.paged_out = (now.paged_out - before.paged_out) / pages / seconds
+    rates.faults = (now.faults - before.faults) / pages / seconds
+    rates.kdamond_share = (now.kdamond_ns - before.kdamond_ns) / 1000.0 / passed
+    rates.exceeded = min(1.0, (now.exceeds - before.exceeds) / seconds)
+    rates.slowdown_mean += (1.0 - _MEAN_KEEP) * (rates.slowdown - rates.slowdown_mean)
+    rates.paged_out_mean += (1.0 - _MEAN_KEEP) * (rates.paged_out - rates.paged_out_mean)
+    rates.faults_mean += (1.0 - _MEAN_KEEP) * (rates.faults - rates.faults_mean)
+    rates.before = now
 
 
 @compiled
-def _observe_regions(monitor: Record, row: Record) -> None:
-    """Shares of the bytes by how often they are accessed and, of those that are not, for how long."""
-    found = regions(monitor)
-    most, seconds = most_accesses_of(monitor.attributes), monitor.attributes.aggr_us / 1e6
-    for index in range(monitor.region_count):
+def pages_of(now: Record) -> float:
+    """Pages of the program of a MEASURED record, at least one."""
+    return float(max(now.size / PAGE_BYTES, 1.0))
+
+
+@compiled
+def write_features(rates: Record, now: Record, row: Record) -> None:
+    """Write the features of one program but for those of `write_histogram`.
+
+    Args:
+        rates: The RATES record.
+        now: The MEASURED record of the moment.
+        row: (F,) float32, zeros before, in the order of FEATURE_NAMES.
+    """
+    row[0] = size_feature(now.size)
+    row[1] = min(1.0, now.used)
+    row[2] = min(1.0, now.resident)
+    row[3] = now.free
+    row[4] = min(1.0, now.swapped)
+    row[5] = root(now.pressure)
+    row[6], row[7] = root(rates.slowdown), root(rates.slowdown_mean)
+    row[8], row[9] = root(rates.paged_out), root(rates.paged_out_mean)
+    row[10], row[11] = root(rates.faults), root(rates.faults_mean)
+    moved = rates.faults_mean + rates.paged_out_mean
+    row[12] = rates.faults_mean / moved if moved > 0.0 else 0.0
+    row[13] = max(0.0, rates.exceeded)
+    row[14] = root(rates.kdamond_share)
+    for k in range(len(ACTION_NAMES)):
+        row[_IN_FORCE + k] = 0.5 + 0.5 * rates.in_force[k]
+
+
+@compiled
+def write_histogram(found: Record, count: int, size: int, attributes: Record, row: Record) -> None:
+    """Write shares of the bytes by how often they are accessed and, of those that are not, for how long.
+
+    Args:
+        found: (R,) REGION, with the accesses of the last aggregation in `last_nr_accesses`.
+        count: How many of them there are.
+        size: Their bytes.
+        attributes: The ATTRIBUTES record that they were found under.
+        row: (F,) float32, zeros before, in the order of FEATURE_NAMES.
+    """
+    most, seconds = most_accesses_of(attributes), attributes.aggr_us / 1e6
+    for index in range(count):
         region = found[index]
-        share = (region.end - region.start) / monitor.access.size
+        share = (region.end - region.start) / size
         rate = region.last_nr_accesses / most
         place = histogram_place(rate, region.age * seconds, FIRST_IDLE_S, 2.0, IDLE_BINS)
         row[_HISTOGRAM + place] = min(1.0, row[_HISTOGRAM + place] + share)
