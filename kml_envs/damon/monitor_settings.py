@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import Context, IntervalsGoal, MonitoringAttributes, Operations
+from kml_envs.damon.monitor import most_accesses_of
+from kml_envs.damon.simulator import attributes_record
 from kml_envs.damon.state import ATTRIBUTES
 from kml_envs.errors import unknown_name
 
@@ -54,22 +56,32 @@ def watching_context(max_nr_regions: int) -> Context:
     return Context(Operations.PADDR, builtin_attributes("autotune", max_nr_regions))
 
 
-def recommended_attributes(action: FloatArray, max_nr_regions: int) -> MonitoringAttributes:
-    """The attributes that an action stands for, where the built-in algorithm's are in force: what `settle` says.
+def recommended_attributes(
+    action: FloatArray, max_nr_regions: int, held: FloatArray | None = None
+) -> MonitoringAttributes:
+    """The attributes that an action stands for: what `settle` and `write_attributes` say.
 
     Args:
         action: (4,) float64 in [-1, 1], in the order of ACTION_NAMES.
         max_nr_regions: Regions that there is room for.
+        held: (4,) float64, the agent's powers of two that are in force; None: the built-in algorithm's attributes are.
     """
     records = np.zeros(1, ATTRIBUTES)
-    write_rows(np.asarray(action, np.float64)[None], np.full((1, len(ACTION_NAMES)), np.nan), max_nr_regions, records)
-    written = records[0]
-    return MonitoringAttributes(
-        sample_us=int(written["sample_us"]),
-        aggr_us=int(written["aggr_us"]),
-        min_nr_regions=int(written["min_nr_regions"]),
-        max_nr_regions=int(written["max_nr_regions"]),
-    )
+    powers = np.full((1, len(ACTION_NAMES)), np.nan) if held is None else held[None]
+    write_rows(np.asarray(action, np.float64)[None], powers, max_nr_regions, records)
+    return _attributes_of(records[0])
+
+
+def resumed_attributes(attributes: MonitoringAttributes, sample_us: int) -> MonitoringAttributes:
+    """The attributes with which a built-in algorithm takes over: what `resume_tuning` says.
+
+    Args:
+        attributes: Those that it begins with.
+        sample_us: Sampling interval that it finds.
+    """
+    records = attributes_record(attributes).reshape(1)
+    _resume_in_array(records, sample_us)
+    return replace(attributes, sample_us=int(records["sample_us"][0]), aggr_us=int(records["aggr_us"][0]))
 
 
 @compiled
@@ -130,3 +142,31 @@ def write_rows(actions: Record, held: Record, max_nr_regions: int, records: Reco
                 powers[k] = held[i, k]
             settle(actions[i], powers)
             write_attributes(powers, max_nr_regions, records[i])
+
+
+@compiled
+def resume_tuning(attributes: Record, sample_us: int) -> None:
+    """Let the kernel's tuning go on from the interval that it finds, within its limits; without tuning do nothing.
+
+    Args:
+        attributes: The ATTRIBUTES record of a built-in algorithm.
+        sample_us: Sampling interval that it finds.
+    """
+    if attributes.aggrs > 0:
+        found = min(max(sample_us, attributes.min_sample_us), attributes.max_sample_us)
+        attributes.aggr_us = found * most_accesses_of(attributes)
+        attributes.sample_us = found
+
+
+@compiled
+def _resume_in_array(records: Record, sample_us: int) -> None:
+    resume_tuning(records[0], sample_us)
+
+
+def _attributes_of(record: np.void) -> MonitoringAttributes:
+    return MonitoringAttributes(
+        sample_us=int(record["sample_us"]),
+        aggr_us=int(record["aggr_us"]),
+        min_nr_regions=int(record["min_nr_regions"]),
+        max_nr_regions=int(record["max_nr_regions"]),
+    )

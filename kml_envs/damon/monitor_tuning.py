@@ -13,7 +13,14 @@ from kml_envs.damon.accuracy import PIECE, paint_picture, paint_truth, picture_e
 from kml_envs.damon.intervals import monitor_of, picture_of
 from kml_envs.damon.monitor import advance, change_attributes, most_accesses_of
 from kml_envs.damon.monitor_features import FEATURE_NAMES, sum_up, write_features, write_picture, write_regions
-from kml_envs.damon.monitor_settings import ACTION_NAMES, builtin_attributes, settle, write_attributes, write_rows
+from kml_envs.damon.monitor_settings import (
+    ACTION_NAMES,
+    builtin_attributes,
+    resume_tuning,
+    settle,
+    write_attributes,
+    write_rows,
+)
 from kml_envs.damon.pictures import BINS, FOUND, HISTORY, RESIDENT, TOUCHED, spread
 from kml_envs.damon.programs import BoolArray, FloatArray, MonitoredPrograms
 from kml_envs.damon.simulator import attributes_record
@@ -328,15 +335,11 @@ def _equal(one: Record, other: Record) -> Record:
 
 @compiled
 def _return_to_builtin(monitor: Record, track: Record, builtin: Record) -> None:
-    """Let the built-in algorithm take over; the kernel's tuning goes on from the interval that it finds."""
+    """Let the built-in algorithm take over."""
     if track.by_builtin and builtin.aggrs > 0:
         return
-    in_force = monitor.attributes.sample_us
     track.wanted = builtin
-    if builtin.aggrs > 0:
-        found = min(max(in_force, builtin.min_sample_us), builtin.max_sample_us)
-        track.wanted.aggr_us = found * most_accesses_of(builtin)
-        track.wanted.sample_us = found
+    resume_tuning(track.wanted, monitor.attributes.sample_us)
     track.commits = 1
 
 

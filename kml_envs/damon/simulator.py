@@ -176,6 +176,19 @@ def attributes_record(attributes: MonitoringAttributes) -> NDArray[np.void]:
     return record
 
 
+def whole_picture(state: DamonState, row: int) -> Snapshot:
+    """The regions of a running monitor with what its last aggregation found: what `WHOLE_PICTURE` would show.
+
+    Args:
+        state: The monitors.
+        row: Which of them.
+    """
+    rows = state.regions[row, : int(state.monitors["region_count"][row])]
+    start, end = rows["start"].copy(), rows["end"].copy()
+    sizes = end - start
+    return Snapshot(start, end, rows["last_nr_accesses"].copy(), rows["age"].copy(), sizes, int(sizes.sum()))
+
+
 def write_scheme(state: DamonState, row: int, number: int, scheme: Scheme, operations: Operations) -> None:
     """Write the settings of a scheme over those of a row; quota, statistics and goals' memory stay (damos_commit).
 

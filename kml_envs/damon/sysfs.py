@@ -95,9 +95,11 @@ class SysfsDamon:
         self._command("commit_schemes_quota_goals")
 
     def snapshot(self, scheme: int) -> Snapshot:
-        """The regions that a scheme tried last."""
-        self._command("update_schemes_tried_regions")
+        """The regions that a scheme tried last; newer kernels answer when it has been applied once more."""
         folder = self._scheme(scheme) / "tried_regions"
+        if not folder.exists():
+            raise UserError(f"{folder}: this kernel does not have it, Linux 6.2 is the first that does")
+        self._command("update_schemes_tried_regions")
         names = sorted((child.name for child in folder.iterdir() if child.name.isdigit()), key=int)
         rows = np.zeros((len(names), len(_REGION_FIELDS)), np.int64)
         for row, name in enumerate(names):

@@ -73,12 +73,16 @@ class FakeKernel:
         commands: Everything written to a state file that was not refused.
         busy: Writes to state files that are still to be refused as busy.
         regions: Rows of what the next snapshot shows: start, end, accesses, age.
+        statistics: What all schemes did.
+        tuned: Sampling and aggregation interval that tuning comes to; None: those that were set.
         live_processes: Processes that can be monitored.
     """
 
     def __init__(self, root, features=frozenset(FEATURES), live_processes=(1,)):
         self.root, self.features = root, set(features)
         self.commands, self.busy, self.regions, self.live_processes = [], 0, [], set(live_processes)
+        self.statistics = {"nr_tried": 1, "sz_tried": 2, "nr_applied": 3, "sz_applied": 4, "qt_exceeds": 5}
+        self.tuned = (20_000, 400_000)
         self.targets = 0
         self.on = set()
         self._put("kdamonds/nr_kdamonds", 0)
@@ -166,16 +170,16 @@ class FakeKernel:
                 total = sum(row[1] - row[0] for row in self.regions)
                 self._put(f"{folder}/tried_regions/total_bytes", total, "total_bytes")
             elif command == "update_schemes_stats":
-                for value, name in enumerate(("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")):
-                    self._set(f"{folder}/stats/{name}", value + 1)
+                for name, value in self.statistics.items():
+                    self._set(f"{folder}/stats/{name}", value)
             elif command == "update_schemes_effective_quotas":
                 self._set(f"{folder}/quotas/effective_bytes", 4096)
             elif command == "clear_schemes_tried_regions":
                 shutil.rmtree(self.root / folder / "tried_regions")
                 (self.root / folder / "tried_regions").mkdir()
-        if command == "update_tuned_intervals":
-            self._set(f"{context}/monitoring_attrs/intervals/sample_us", 20_000)
-            self._set(f"{context}/monitoring_attrs/intervals/aggr_us", 400_000)
+        if command == "update_tuned_intervals" and self.tuned is not None:
+            for name, value in zip(("sample_us", "aggr_us"), self.tuned, strict=True):
+                self._set(f"{context}/monitoring_attrs/intervals/{name}", value)
 
     def _resize(self, path, count):
         file = self.root / path

@@ -240,6 +240,8 @@ def test_old_kernel_takes_what_it_knows(old_kernel):
     for feature in ("apply_interval_us", "target_nid", "max_nr_snapshots"):
         with pytest.raises(UserError, match="does not have it"):
             damon.commit(replace(PLAIN, schemes=(replace(WHOLE_PICTURE, **{feature: 3}),)))
+    with pytest.raises(UserError, match=r"tried_regions: this kernel does not have it, Linux 6\.2"):
+        damon.snapshot(0)
     for part in ({"filters": (Filter(FilterType.ANON),)}, {"quotas": Quota(goals=(QuotaGoal(),))}):
         with pytest.raises(UserError, match="does not have it"):
             damon.commit(replace(PLAIN, schemes=(replace(WHOLE_PICTURE, **part),)))
