@@ -1,0 +1,269 @@
+"""A trained agent drives the files of a kernel: what is written, what is not, and how it ends."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_kernel import FakeKernel
+from fake_proc import FakeProc
+
+import agents.driving
+from agents.__main__ import main
+from agents.driving import DrivingOptions, drive, is_this_kernel
+from agents.shipped import load_agent
+from kml_envs.damon.config import MonitoringAttributes
+from kml_envs.damon.monitor_settings import recommended_attributes
+from kml_envs.damon.reclaim_settings import builtin_context, recommended_scheme
+from kml_envs.envs.damon_monitor import MonitorArguments
+from kml_envs.envs.damon_reclaim import ReclaimArguments
+from kml_envs.errors import UserError
+
+PID, GIB = 7, 1 << 30
+CONTEXT = "kdamonds/0/contexts/0"
+REGIONS = [(GIB + (number << 25), GIB + (number + 1 << 25), number % 3, number * 7) for number in range(32)]
+
+
+class Machine:
+    """A kernel's files and the time of whoever drives it.
+
+    Attributes:
+        held: Files' contents by name at the end of each interval.
+        happens: Called at the end of each interval.
+    """
+
+    def __init__(self, folder, monkeypatch):
+        (folder / "damon").mkdir()
+        self.kernel = FakeKernel(folder / "damon", live_processes=(PID,))
+        self.kernel.install(monkeypatch)
+        self.kernel.tuned, self.kernel.regions = None, REGIONS
+        self.proc = FakeProc(folder / "proc")
+        self.proc.process(PID, GIB, 0)
+        self.now, self.held = 50.0, []
+        self.happens = lambda: None
+
+    def options(self, agent, **given):
+        return DrivingOptions(
+            **{"agent": agent, "root": self.kernel.root, "proc": self.proc.root, "pid": PID, "quiet": True, **given}
+        )
+
+    def drive(self, options):
+        return drive(options, self.sleep, lambda: self.now)
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.held.append(
+            {
+                path.relative_to(self.kernel.root / CONTEXT).as_posix(): path.read_text().strip()
+                for path in (self.kernel.root / CONTEXT).rglob("*")
+                if path.is_file()
+            }
+        )
+        self.proc.kdamond(round(self.now * 1e6))
+        self.happens()
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    return Machine(tmp_path, monkeypatch)
+
+
+class Watched:
+    """A model whose actions are kept, or replaced."""
+
+    def __init__(self, model, actions=()):
+        self.model, self.actions, self.kept, self.seen = model, list(actions), [], []
+
+    def predict(self, observation, deterministic):
+        assert deterministic
+        action, state = self.model.predict(observation, deterministic=True)
+        action = np.array(self.actions.pop(0), np.float32) if self.actions else action
+        self.kept.append(action)
+        self.seen.append(observation)
+        return action, state
+
+
+def watched(monkeypatch, name, actions=()):
+    loaded = load_agent(name)
+    model = Watched(loaded.model, actions)
+    monkeypatch.setattr(agents.driving, "load_agent", lambda agent: replace(loaded, model=model))
+    return model
+
+
+def scheme_files(scheme):
+    """What the files of a scheme of reclaim must hold."""
+    pattern, quota, marks = scheme.access_pattern, scheme.quotas, scheme.watermarks
+    return {
+        "action": scheme.action.value,
+        "access_pattern/nr_accesses/max": str(pattern.max_nr_accesses),
+        "access_pattern/age/min": str(pattern.min_age),
+        "quotas/bytes": str(quota.bytes),
+        "quotas/ms": str(quota.ms),
+        "quotas/reset_interval_ms": str(quota.reset_interval_ms),
+        "quotas/weights/nr_accesses_permil": str(quota.weights.nr_accesses_permil),
+        "quotas/weights/age_permil": str(quota.weights.age_permil),
+        "watermarks/metric": marks.metric.value,
+        "watermarks/mid": str(marks.mid),
+        "watermarks/low": str(marks.low),
+    }
+
+
+def acting(held):
+    return {name.removeprefix("schemes/0/"): value for name, value in held.items() if name.startswith("schemes/0/")}
+
+
+def test_a_shipped_agent_drives_reclaim(machine, monkeypatch):
+    model = watched(monkeypatch, "damon-reclaim")
+    assert machine.drive(machine.options("damon-reclaim", steps=5)) == 0
+    assert len(model.kept) == 5
+    assert len(machine.held) == 6
+    attributes = ReclaimArguments().attributes()
+    shipped = builtin_context("damon_reclaim", attributes).schemes[0]
+    wanted = [shipped, *(recommended_scheme(action, GIB, attributes) for action in model.kept)]
+    for held, scheme in zip(machine.held, wanted, strict=True):
+        assert scheme_files(scheme).items() <= acting(held).items()
+        assert held["operations"] == "vaddr"
+        assert held["targets/0/pid_target"] == str(PID)
+        assert held["monitoring_attrs/intervals/sample_us"] == "200000"
+        assert held["monitoring_attrs/nr_regions/min"] == "400"
+        assert held["schemes/1/action"] == "stat"
+    assert model.seen[0].shape == (38,)
+    assert (model.seen[1][-6:] != 0.5).any()  # the settings in force are the agent's
+    assert machine.kernel.commands[0] == "on"
+    assert machine.kernel.commands[-1] == "off"
+    assert machine.kernel.commands.count("commit") <= 5
+
+
+def test_all_of_memory_is_aimed_at_without_a_process(machine, monkeypatch):
+    watched(monkeypatch, "damon-reclaim")
+    machine.drive(machine.options("damon-reclaim", steps=1, pid=None))
+    held = machine.held[-1]
+    assert held["operations"] == "paddr"
+    assert [held[f"targets/0/regions/{number}/end"] for number in (0, 1)] == [str(0xA0000), str(0x40000000)]
+
+
+def test_a_harmful_recommendation_is_not_written(machine, monkeypatch, capsys):
+    no_quota = [0.0, -1.0, 0.0, 0.0, 0.0, 0.0]
+    not_finite = [np.nan, 0.0, 0.0, 0.0, 0.0, 0.0]
+    good = [0.0, 0.0, 0.0, 0.5, 0.9, 0.0]
+    watched(monkeypatch, "damon-reclaim", [no_quota, good, no_quota, not_finite])
+    machine.drive(machine.options("damon-reclaim", steps=4, quiet=False))
+    attributes = ReclaimArguments().attributes()
+    shipped = builtin_context("damon_reclaim", attributes).schemes[0]
+    agents_own = recommended_scheme(np.array(good, np.float32), GIB, attributes)
+    for held, scheme in zip(machine.held, [shipped, shipped, agents_own, shipped, shipped], strict=True):
+        assert scheme_files(scheme).items() <= acting(held).items()
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 5
+    assert "built-in (pageout_without_quota)" in told[1]
+    assert "agent: pageout after" in told[2]
+    assert "built-in (not_finite)" in told[4]
+
+
+def test_the_agent_is_not_asked_when_memory_is_short(machine, monkeypatch):
+    model = watched(monkeypatch, "damon-reclaim")
+    begun = []
+
+    def happens():
+        begun.append(None)
+        machine.proc.machine(8 * GIB, GIB if len(begun) != 3 else 1 << 20)
+
+    machine.happens = happens
+    machine.drive(machine.options("damon-reclaim", steps=4))
+    assert len(model.kept) == 3
+    attributes = ReclaimArguments().attributes()
+    shipped = builtin_context("damon_reclaim", attributes).schemes[0]
+    assert scheme_files(shipped).items() <= acting(machine.held[3]).items()
+
+
+def test_a_shipped_agent_drives_the_monitor(machine, monkeypatch):
+    too_few = [0.0, -1.0, 0.0, 1.0]
+    model = watched(monkeypatch, "damon-monitor", [[0.1, 0.0, 0.5, 1.0], [0.15, 0.0, 0.5, 1.0], too_few])
+    machine.drive(machine.options("damon-monitor", steps=4))
+    room = MonitorArguments(**load_agent("damon-monitor").env_kwargs).region_room()
+    held = [
+        MonitoringAttributes(
+            *(int(files[f"monitoring_attrs/intervals/{name}_us"]) for name in ("sample", "aggr", "update")),
+            min_nr_regions=int(files["monitoring_attrs/nr_regions/min"]),
+            max_nr_regions=int(files["monitoring_attrs/nr_regions/max"]),
+        )
+        for files in machine.held
+    ]
+    first = recommended_attributes(np.array(model.kept[0]), room)
+    assert held[1] == held[2] == first  # a recommendation near what is in force changes nothing
+    tuned = machine.held[3]
+    assert tuned["monitoring_attrs/intervals/intervals_goal/aggrs"] == "3"
+    assert held[3].sample_us == first.sample_us  # from which the kernel's tuning goes on
+    assert held[4] == recommended_attributes(np.array(model.kept[3]), room)
+    assert machine.held[4]["monitoring_attrs/intervals/intervals_goal/aggrs"] == "0"
+    assert machine.held[4]["schemes/nr_schemes"] == "1"
+    assert model.seen[0].shape == (31,)
+    assert machine.kernel.commands[-1] == "off"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_turns_monitoring_off(machine, monkeypatch, number, status):
+    watched(monkeypatch, "damon-reclaim")
+    machine.happens = lambda: os.kill(os.getpid(), number) if len(machine.held) == 3 else None
+    assert machine.drive(machine.options("damon-reclaim")) == status
+    assert machine.kernel.commands[-1] == "off"
+
+
+def test_a_kernel_that_stops_ends_the_drive(machine, monkeypatch):
+    watched(monkeypatch, "damon-reclaim")
+    machine.happens = lambda: machine.kernel.write("kdamonds/0/state", "off") if len(machine.held) == 2 else None
+    with pytest.raises(UserError, match="has the process ended"):
+        machine.drive(machine.options("damon-reclaim"))
+    assert machine.kernel.commands.count("off") == 1
+
+
+def test_somebody_elses_kdamond_is_left_alone(machine, monkeypatch):
+    watched(monkeypatch, "damon-reclaim")
+    machine.drive(machine.options("damon-reclaim", steps=1))
+    machine.kernel.write("kdamonds/0/state", "on")
+    before = list(machine.kernel.commands)
+    with pytest.raises(UserError, match="is on: turn it off first"):
+        machine.drive(machine.options("damon-reclaim", steps=1))
+    assert machine.kernel.commands == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"steps": 0}, "--steps 0"),
+        ({"agent": "damon-tier"}, "trained on kml/DamonTier-v0: accepted are kml/DamonMonitor-v0"),
+        ({"agent": "nobody"}, "unknown shipped agent 'nobody'"),
+        ({"interval": float("nan")}, "--interval nan"),
+        ({"interval": 0.5}, "must hold at least one aggregation"),
+        ({"builtin": "senpai"}, "is a program, no scheme"),
+        ({"builtin": "prlc"}, "Did you mean 'prcl'"),
+        ({"pid": 99}, "99/status: cannot be read"),
+    ],
+)
+def test_mistakes_are_told_before_monitoring_begins(machine, given, said):
+    with pytest.raises(UserError, match=said) as error:
+        machine.drive(machine.options(**{"agent": "damon-reclaim", "steps": 1, **given}))
+    assert "\n" not in str(error.value)
+    assert machine.kernel.commands == []
+
+
+def test_the_kernel_that_this_runs_on_is_left_alone(tmp_path, monkeypatch, capsys):
+    link = tmp_path / "admin"
+    link.symlink_to("/sys/kernel/mm/damon/admin")
+    assert is_this_kernel(link)
+    assert is_this_kernel(link / ".." / "admin")
+    assert not is_this_kernel(tmp_path)
+    for arguments in (["--root", str(link)], []):
+        monkeypatch.setattr("sys.argv", ["agents", "drive", "damon-reclaim", "--steps", "1", *arguments])
+        with pytest.raises(UserError, match="only with --this-kernel"):
+            main()
+
+
+def test_help_says_what_is_written(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["agents", "drive", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    told = " ".join(capsys.readouterr().out.split())
+    for word in ("nr_kdamonds", "state", "turned off", "--this-kernel", "page memory out"):
+        assert word in told
