@@ -45,7 +45,12 @@ def parser() -> argparse.ArgumentParser:
         help="suites of workloads (default: held-out), or a benchmark: lfs-tune, ...",
     )
     add("--workload", nargs="+", metavar="NAME", help="single workloads, such as zipf-0.99")
-    add("--trace", nargs="+", metavar="FILE", help="your own block traces")
+    add(
+        "--trace",
+        nargs="+",
+        metavar="FILE",
+        help="your own block traces",
+    )
     add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the episodes (default: 1001, 1002, ...)")
     add("--n-seeds", type=int, help="number of episodes on each workload (default: 5)")
     add("--mode", help="learning, collaboration, recommendation, emergency or auto (default: recommendation)")
@@ -54,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     add("--csv", type=Path, metavar="FILE", help="write one line per episode")
     add("--plot", type=Path, metavar="FILE", help="draw the comparison (.png, .svg, .pdf, ...)")
+    add("--damo", metavar="FILE", type=Path, help="write what DAMON's monitor finds, as records for damo report")
     add(
         "--deployment",
         type=float,

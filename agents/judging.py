@@ -12,6 +12,7 @@ import torch
 from agents.baselines import TUNE, Contender, named_contender, names_of, suite_of
 from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
+from agents.damo_records import check_recordable, write_episodes
 from agents.deployment import Deployments, can_deploy, deploy
 from agents.evaluation import compare, report
 from agents.explaining import EPISODES, explain
@@ -47,6 +48,7 @@ class JudgingOptions:
         json: File for everything.
         csv: File for one line per episode.
         plot: File for a picture.
+        damo: File for what the monitor finds in an episode on each workload, as records of damo.
         quiet: Whether to keep still while playing.
         deployment: Length of the deployments of a second table, under mode `auto`, in what
             `agents.deployment.unit_of` says; 0: without one. A built-in algorithm has none, nor has a subsystem of
@@ -69,6 +71,7 @@ class JudgingOptions:
     json: Path | None = None
     csv: Path | None = None
     plot: Path | None = None
+    damo: Path | None = None
     quiet: bool = False
     deployment: float = 0.0
     explain: bool = False
@@ -93,11 +96,12 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     if options.output is not None:
         raise UserError("--output: is where --explain draws; --json, --csv and --plot name files")
     seeds = _seeds(options)
-    check_writable(options.json, options.csv, options.plot)
+    check_writable(options.json, options.csv, options.plot, options.damo)
     check_format(options.plot)
     if len(options.workloads) == 1 and options.workloads[0] in SUITES:
         return _judge_suite(options, seeds, told)
     judged = _judged(options)
+    check_recordable(options.damo, judged.env_id)
 
     def progress(name: str) -> None:
         if not options.quiet:
@@ -122,6 +126,9 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         write_csv(options.csv, comparison)
     if options.plot is not None:
         write_plot(options.plot, comparison)
+    if options.damo is not None:
+        progress(f"{judged.name} for {options.damo}")
+        write_episodes(options.damo, judged, workloads, seeds[0])
     text = report(comparison)
     return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress)}"
 
@@ -146,6 +153,8 @@ def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str
 def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:
     """Play a benchmark suite with its shipped agent, or with the policy that is given."""
     suite = find_suite(options.workloads[0])
+    if options.damo is not None:
+        raise UserError(f"--suite {suite.name}: plays several agents: --damo does not go with it")
     if options.mode is not None or options.policy is not None:
         raise UserError(f"--suite {suite.name}: is for agents that always act: --policy and --mode do not go with it")
     suite = replace(suite, env_kwargs={**suite.env_kwargs, **options.env_kwargs}, episode_seeds=seeds)
@@ -166,8 +175,8 @@ def _explain(options: JudgingOptions, told: TextIO) -> str:
     """Explain an agent instead of judging it."""
     if options.policy is not None:
         raise UserError("--explain: is for agents: --policy does not go with it")
-    if options.json or options.csv or options.plot or options.mode is not None:
-        raise UserError("--explain: draws into --output: --json, --csv, --plot and --mode do not go with it")
+    if options.json or options.csv or options.plot or options.damo or options.mode is not None:
+        raise UserError("--explain: draws into --output: --json, --csv, --plot, --damo and --mode do not go with it")
     if set(options.workloads) & set(SUITES):
         raise UserError("--explain: --suite takes suites of workloads here, and --agent the agent")
     seeds = _seeds(replace(options, n_seeds=EPISODES) if options.seeds is None and options.n_seeds is None else options)
