@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--trace",
         nargs="+",
         metavar="FILE",
-        help="your own block traces",
+        help="your own traces: of blocks; for DAMON damo records, masim configurations, lackey, CSV of accesses",
     )
     add("--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the episodes (default: 1001, 1002, ...)")
     add("--n-seeds", type=int, help="number of episodes on each workload (default: 5)")

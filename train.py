@@ -42,7 +42,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--mode", help="learning, collaboration, recommendation, emergency or auto (default: recommendation)")
     add("--workload", nargs="+", metavar="NAME", help="suites or workloads to train on (default: train)")
-    add("--trace", nargs="+", metavar="FILE", help="block traces to train on")
+    add(
+        "--trace",
+        nargs="+",
+        metavar="FILE",
+        help="traces to train on: of blocks; for DAMON damo records, masim configurations, lackey, CSV of accesses",
+    )
     add("--eval-freq", type=int, help="steps between evaluations; 0: first and last only (default: an eighth)")
     add("--eval-episodes", type=int, help="episodes of an evaluation (default: two per validation workload)")
     add(
