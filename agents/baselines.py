@@ -31,6 +31,11 @@ _TUNE_ONLY = ("interval_volumes", "age_thresholds")
 COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
 COMPARED_WITH_SPLIT = ("greedy", "cost-benefit")
 COMPARED_WITH_PLACEMENTS = ("cost-benefit/sepbit", "cost-benefit/dac")  # they split the user's blocks, as agents do
+SPLIT = "user-gc-split"
+LISTED_BUILTINS = ("greedy", "cost-benefit", "atgc", "fifo", "d-choices")
+"""The narrower list that the goals name; all of them with user/GC split."""
+WITH_USER_SPLITS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "cat")
+"""Policies that are compared with each placement that splits the user's blocks too, where agents may do that."""
 
 
 class Policy(Protocol):
@@ -196,11 +201,46 @@ def compared_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Conte
     if env_id in DAMON_ENVIRONMENTS:
         return tuple(builtin_contender(name, env_id, env_kwargs) for name in DAMON_ENVIRONMENTS[env_id].builtins)
     names = list(dict.fromkeys((*COMPARED_BUILTINS, env_kwargs.get("builtin", "greedy"))))
-    if env_placement(env_id, env_kwargs) != "user-gc-split":
-        names += [f"{name}/user-gc-split" for name in COMPARED_WITH_SPLIT]
+    if env_placement(env_id, env_kwargs) != SPLIT:
+        names += [f"{name}/{SPLIT}" for name in COMPARED_WITH_SPLIT]
     if env_id == TUNE:
         names += COMPARED_WITH_PLACEMENTS
     return tuple(builtin_contender(name, env_id, env_kwargs) for name in names)
+
+
+def shipped_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[Contender, ...]:
+    """All built-in algorithms that are shipped for an environment, its own one first.
+
+    For the log-structured file system these are all policies with the environment's placement and with user/GC split,
+    and for `kml/LfsTune-v0`, whose agents split the user's blocks too, those of `WITH_USER_SPLITS` with each placement
+    that does so. `random` is left out: it looks at nothing, a yardstick of theory rather than anybody's choice.
+
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments.
+
+    Raises:
+        UserError: There is no such environment or built-in algorithm.
+    """
+    if env_id == PACING or env_id in DAMON_ENVIRONMENTS:
+        names = list(BACKGROUNDS if env_id == PACING else DAMON_ENVIRONMENTS[env_id].builtins)
+    else:
+        own = env_placement(env_id, env_kwargs)
+        policies = [name for name in BUILTIN_POLICIES if name != "random"]
+        names = [*policies, *(f"{name}/{SPLIT}" for name in policies if own != SPLIT)]
+        if env_id == TUNE:
+            splitting = [name for name, rule in PLACEMENTS.items() if PlacementConfig(rule).user_logs > 1]
+            names += [f"{name}/{placement}" for placement in splitting for name in WITH_USER_SPLITS]
+    first = str(env_kwargs.get("builtin", names[0]))
+    return tuple(builtin_contender(name, env_id, env_kwargs) for name in dict.fromkeys((first, *names)))
+
+
+def listed_builtins(env_id: str, env_kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the built-in algorithms of the narrower list that the goals name; none where all are few."""
+    if env_id == PACING or env_id in DAMON_ENVIRONMENTS:
+        return ()
+    ending = "" if env_placement(env_id, env_kwargs) == SPLIT else f"/{SPLIT}"
+    return tuple(f"{name}{ending}" for name in LISTED_BUILTINS)
 
 
 def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Contender:

@@ -63,10 +63,10 @@ def plot_learning_curves(path: Path, result: SuiteResult) -> None:
 
 
 def plot_performance_profiles(path: Path, result: SuiteResult) -> None:
-    """Share of runs and workloads that gain at least as much, of the agent and the built-in algorithms."""
+    """Share of runs and workloads that gain at least as much, of the agent and notable built-in algorithms."""
     figure, axes = _figure(7.0)
     gains, best = result.gains(), result.best_builtin()[1]
-    others = {name: result.suite.measure.gain(result.reference(name), best)[None] for name in result.builtins}
+    others = {name: result.suite.measure.gain(result.reference(name), best)[None] for name in result.notable}
     levels = _levels(result, np.concatenate([gains, *others.values()]))
     shown, generator = _scale(result) * levels, np.random.default_rng(0)
     drawn = generator.integers(len(gains), size=(_DRAWS, len(gains)))
@@ -84,16 +84,16 @@ def plot_performance_profiles(path: Path, result: SuiteResult) -> None:
 
 
 def plot_improvement(path: Path, result: SuiteResult) -> None:
-    """Probability that the agent is better than each built-in algorithm on the same episode."""
+    """Probability that the agent is better than each notable built-in algorithm on the same episode."""
     figure, axes = _figure(7.0)
-    intervals = [result.probability_of_improvement(name) for name in result.builtins]
+    intervals = [result.probability_of_improvement(name) for name in result.notable]
     places = np.arange(len(intervals))
     estimates = np.array([interval.estimate for interval in intervals])
     low, high = ([getattr(interval, end) for interval in intervals] for end in ("low", "high"))
     axes.barh(places, estimates, color="0.8")
     axes.hlines(places, low, high, color="black")
     axes.axvline(0.5, color="black", linewidth=1)
-    axes.set_yticks(places, result.builtins)
+    axes.set_yticks(places, result.notable)
     axes.set_xlim(0.0, 1.0)
     axes.set_xlabel("P(agent is better)")
     _save(path, figure, axes)

@@ -7,7 +7,7 @@ runs are drawn anew, not single results: what one run does on two workloads depe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,17 @@ class SuiteResult:
         return tuple(name for name in self.references.policies if name not in (*ORACLES, START))
 
     @property
+    def listed(self) -> tuple[str, ...]:
+        """Names of the built-in algorithms of the suite's narrower list; none where it has no such list."""
+        return tuple(name for name in self.suite.listed if name in self.references.policies)
+
+    @property
+    def notable(self) -> tuple[str, ...]:
+        """Names of the built-in algorithms that pictures show: the own one, those listed, and whichever is best."""
+        chosen = {self.builtins[0], self.best_single(), *self.listed, *self.best_builtin()[0]}
+        return tuple(name for name in self.builtins if name in chosen or not self.listed)
+
+    @property
     def oracles(self) -> tuple[str, ...]:
         """Names of the oracles."""
         return tuple(name for name in self.references.policies if name in ORACLES)
@@ -74,11 +85,16 @@ class SuiteResult:
         values: FloatArray = self._values(self.references)[self.references.policies.index(name)]
         return values
 
-    def best_builtin(self) -> tuple[list[str], FloatArray]:
-        """Names (W,) and values (W,) of the best built-in algorithm of each workload, with hindsight."""
-        values = np.stack([self.reference(name) for name in self.builtins])
+    def best_builtin(self, among: Sequence[str] = ()) -> tuple[list[str], FloatArray]:
+        """Names (W,) and values (W,) of the best built-in algorithm of each workload, with hindsight.
+
+        Args:
+            among: Names to choose from; none: all built-in algorithms.
+        """
+        names = tuple(among) or self.builtins
+        values = np.stack([self.reference(name) for name in names])
         best = self.suite.measure.best(values)
-        return [self.builtins[row] for row in best], np.asarray(values[best, np.arange(values.shape[1])])
+        return [names[row] for row in best], np.asarray(values[best, np.arange(values.shape[1])])
 
     def best_single(self) -> str:
         """The built-in algorithm that is best in the average over the workloads."""

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from agents.baselines import TUNE, RandomPolicy
+from agents.baselines import TUNE, VICTIM, RandomPolicy
 from agents.benchmark_goals import goal_rows, reached
 from agents.benchmark_plots import plot_suite
 from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
@@ -78,6 +78,21 @@ def test_gains_are_over_the_best_builtin_of_each_workload(result):
     assert saving.estimate == pytest.approx(expected.mean())
     assert (saving.low, saving.high) == pytest.approx((expected.min(), expected.max()))
     assert result.deployed_gain() == pytest.approx(np.array([[0.25, 0.0]] * 3))
+
+
+def test_a_narrower_list_is_compared_beside_all(result):
+    suite = dataclasses.replace(result.suite, env_id=VICTIM)
+    references = {"greedy": (4.0, 3.0), "fifo": (5.0, 3.5), "windowed-greedy": (2.0, 2.0), CLAIRVOYANT: (1.0, 1.0)}
+    wider = dataclasses.replace(result, suite=suite, references=evaluation(references))
+    assert wider.listed == ("greedy", "fifo") and result.listed == ()  # there it is greedy/user-gc-split and so on
+    assert wider.best_builtin()[0] == ["windowed-greedy"] * 2
+    names, costs = wider.best_builtin(wider.listed)
+    assert (names, costs.tolist()) == (["greedy", "greedy"], [4.0, 3.0])
+    assert wider.notable == ("greedy", "fifo", "windowed-greedy")
+    text = describe_suite(wider)
+    assert "the best of all 3 built-in algorithms on each workload" in text
+    gain = WRITE_AMPLIFICATION.gain_text(wider.gain(costs))
+    assert f"beats the best of greedy, cost-benefit, atgc, fifo and d-choices with user/GC split: {gain}." in text
 
 
 def test_scores_and_probabilities(result):

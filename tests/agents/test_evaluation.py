@@ -4,19 +4,25 @@ import numpy as np
 import pytest
 
 from agents.baselines import (
+    PACING,
     TUNE,
     VICTIM,
+    WITH_USER_SPLITS,
     BuiltinPolicy,
     Contender,
     builtin_contender,
     compared_builtins,
+    listed_builtins,
     named_contender,
+    shipped_builtins,
 )
 from agents.evaluation import closing_report, compare
 from agents.playing import episode_seeds, evaluate, evaluate_oracle, make_environment
 from agents.results import Comparison, Evaluation, join
 from agents.tables import describe, format_table, verdict
 from agents.vector_env import make_native_env
+from kml_envs.envs.lfs import BUILTIN_POLICIES
+from kml_envs.envs.lfs_pacing import BACKGROUNDS
 from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind
 
@@ -88,6 +94,28 @@ def test_other_placements_keep_the_same_sections_free(small):
         triggers.append(environment.unwrapped.proxy.subsystem.warm.config.trigger_sections)
         environment.close()
     assert triggers[0] == triggers[1]
+
+
+def test_all_shipped_builtins_are_compared_in_suites():
+    policies = set(BUILTIN_POLICIES) - {"random"}
+    names = [one.name for one in shipped_builtins(TUNE, {})]
+    splits = {"temperature", "dac", "sepbit", "update-interval"}
+    assert set(names) == {
+        *policies,
+        *(f"{name}/user-gc-split" for name in policies),
+        *(f"{name}/{split}" for name in WITH_USER_SPLITS for split in splits),
+    }
+    assert len(names) == len(set(names)) == 40 and names[0] == "greedy"
+    assert set(listed_builtins(TUNE, {})) < set(names) and set(listed_builtins(VICTIM, {})) < policies
+    assert {one.name for one in shipped_builtins(VICTIM, {})} == policies
+    assert shipped_builtins(VICTIM, {"builtin": "cat"})[0].name == "cat"
+    assert shipped_builtins(PACING, {"builtin": "ssdfs"})[0].name == "ssdfs"
+    assert len(shipped_builtins(PACING, {})) == len(BACKGROUNDS) and listed_builtins(PACING, {}) == ()
+
+
+@pytest.mark.parametrize("name", ["cat/update-interval", "windowed-greedy/user-gc-split", "cost-benefit-envy"])
+def test_every_shipped_builtin_plays(name, small):
+    assert (evaluate(builtin_contender(name, TUNE, small), ["uniform"], SEEDS).write_amplification > 1.0).all()
 
 
 def test_informed_oracle_does_not_play_traces(small, tmp_path):
