@@ -13,7 +13,7 @@ _PERCENT = (GoalKind.BEST_SINGLE_SHARE, GoalKind.SHARE_OF_ORACLE, GoalKind.OWN_B
 
 
 def goal_rows(result: SuiteResult) -> list[tuple[str, str, str, str]]:
-    """Each goal of a suite: in words, what is wanted, what the runs reached, and whether that is enough."""
+    """Each goal of a suite: in words, what is wanted, what the runs reached, and whether the estimate is enough."""
     rows = []
     for goal in result.suite.goals:
         got = reached(goal, result)
@@ -22,7 +22,7 @@ def goal_rows(result: SuiteResult) -> list[tuple[str, str, str, str]]:
         gain = goal.kind in (GoalKind.BEST_OF_EACH, GoalKind.WORST_WORKLOAD)
         as_percent = goal.kind in _PERCENT or (gain and result.suite.measure.ratio)
         wanted = f"{100 * goal.least:.0f} %" if as_percent else f"{goal.least:.2f}"
-        number = f"{100 * got.estimate:.1f} %" if as_percent else f"{got.estimate:.3f}"
+        number = _bracketed(got, *((100.0, 1, " %") if as_percent else (1.0, 3, "")))
         rows.append((goal.text, wanted, number, "reached" if got.estimate >= goal.least else "not reached"))
     return rows
 
@@ -34,7 +34,7 @@ def reached(goal: Goal, result: SuiteResult) -> Interval:
     if kind is GoalKind.BEST_OF_EACH:
         return result.gain(result.best_builtin()[1])
     if kind is GoalKind.WORST_WORKLOAD:
-        return over_runs(np.atleast_1d(result.gains().mean(axis=0).min()))
+        return result.worst_gain(result.best_builtin()[1])[1]
     if kind is GoalKind.NORMALIZED_SCORE:
         return result.normalized_score(goal.of)
     if kind is GoalKind.OWN_BUILTIN:
@@ -46,3 +46,8 @@ def reached(goal: Goal, result: SuiteResult) -> Interval:
     if not mark > 0:  # no share can be told of it
         return Interval(float("nan"), float("nan"), float("nan"))
     return over_runs(means / mark - (1.0 if over else 0.0))
+
+
+def _bracketed(interval: Interval, scale: float, decimals: int, unit: str) -> str:
+    estimate, low, high = (f"{scale * end:.{decimals}f}" for end in (interval.estimate, interval.low, interval.high))
+    return f"{estimate}{unit}" if interval.low == interval.high else f"{estimate}{unit} [{low}, {high}]"

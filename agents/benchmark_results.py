@@ -7,7 +7,7 @@ runs are drawn anew, not single results: what one run does on two workloads depe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,15 @@ class SuiteResult:
         measure = self.suite.measure
         return over_runs(measure.gain(measure.mean(self.agent), measure.mean(against)))
 
+    def worst_gain(self, best: FloatArray) -> tuple[str, Interval]:
+        """The workload on which the agent gains least over values (W,), and how much it gains on its worst workload.
+
+        Of each workload the interquartile mean over the runs counts, as tables show it, and the worst of these.
+        """
+        places = self.suite.measure.gain(_by_workload(self.agent), best)
+        worst = over_whole_runs(self.agent, lambda runs: float(self.suite.measure.gain(_by_workload(runs), best).min()))
+        return self.references.workloads[int(places.argmin())], worst
+
     def normalized_score(self, oracle: str) -> Interval:
         """Over the runs, of the interquartile mean over workloads and episodes; 0 = the environment's built-in."""
         if oracle not in self.references.policies or "moved_blocks" not in self.references.metrics:
@@ -148,9 +157,20 @@ def over_runs(values: FloatArray) -> Interval:
     return bootstrap_interval(values[None])
 
 
+def over_whole_runs(runs: FloatArray, statistic: Callable[[FloatArray], float]) -> Interval:
+    """A statistic of runs (R, W), with the 95 % bootstrap interval that draws whole runs anew."""
+    rows = np.arange(len(runs), dtype=np.float64)[None]
+    return bootstrap_interval(rows, lambda drawn: statistic(runs[drawn[0].astype(np.int64)]))
+
+
 def performance_profile(gains: FloatArray, levels: FloatArray) -> FloatArray:
     """(L,) share of runs and workloads (R, W) that gain at least as much as each level (L,)."""
     return np.asarray((gains[..., None] >= levels).mean(axis=(0, 1)))
+
+
+def _by_workload(runs: FloatArray) -> FloatArray:
+    """(W,) interquartile mean over runs (R, W)."""
+    return np.array([interquartile_mean(column) for column in runs.T])
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:

@@ -95,12 +95,9 @@ def sentences(result: SuiteResult) -> list[str]:
         gain = result.gain(against)
         verdict = "beats" if gain.low > 0 else "does not beat" if gain.high < 0 else "equals, as far as the runs tell,"
         said.append(f"The agent {verdict} {what}: {measure.gain_text(gain)}.")
-    gains = result.gains().mean(axis=0)
-    place = int(np.argmin(gains))
-    workload = result.references.workloads[place]
-    change = float(gains[place]) * (1.0 if measure.more_is_better else -1.0)
-    relation = "higher" if change > 0 else "lower"
-    said.append(f"Its worst workload is {workload}: {_unsigned(result, change)} {relation} than the best built-in.")
+    said.append(_worst(result, "the best built-in", result.best_builtin()[1]))
+    if result.listed:
+        said.append(_worst(result, "the best of that list", result.best_builtin(result.listed)[1]))
     if START in result.references.policies:
         gain = result.gain(result.reference(START))
         said.append(f"Against the constant action that its training begins with: {measure.gain_text(gain)}.")
@@ -179,8 +176,10 @@ def _cells(result: SuiteResult, runs: FloatArray, references: Sequence[FloatArra
     return [*texts, measure.change_text(change), *(measure.value_text(value) for value in oracles)]
 
 
-def _unsigned(result: SuiteResult, change: float) -> str:
-    return result.suite.measure.change_text(abs(change)).removeprefix("+")
+def _worst(result: SuiteResult, what: str, against: FloatArray) -> str:
+    """Where the agent gains least over values (W,), and how much."""
+    workload, gain = result.worst_gain(against)
+    return f"Its worst workload is {workload}: {result.suite.measure.compared_text(gain)} than {what}."
 
 
 def _length(deployment: Mapping[str, float]) -> str:

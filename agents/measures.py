@@ -58,13 +58,19 @@ class Measure:
         return f"{100 * change:+.1f} %" if self.ratio else f"{change:+.{self.decimals}f}"
 
     def gain_text(self, gain: Interval) -> str:
-        """A gain or loss in words, with its interval: `5.4 % [4.6, 5.8] lower in geometric mean`."""
+        """A gain or loss of the average in words, with its interval: `5.4 % [4.6, 5.8] lower in geometric mean`."""
+        return f"{self.compared_text(gain)} in {self.average}"
+
+    def compared_text(self, gain: Interval) -> str:
+        """A gain or loss in words, with its interval: `5.4 % [4.6, 5.8] lower`."""
         ends = (gain.low, gain.high) if gain.estimate >= 0 else (-gain.high, -gain.low)
         scale, decimals, unit = (100.0, 1, " %") if self.ratio else (1.0, self.decimals, "")
-        estimate, low, high = (f"{scale * value:.{decimals}f}" for value in (abs(gain.estimate), *ends))
+        estimate, low, high = (
+            f"{round(scale * value, decimals) + 0.0:.{decimals}f}" for value in (abs(gain.estimate), *ends)
+        )
         interval = "" if gain.low == gain.high else f" [{low}, {high}]"  # a single run has none
         higher = self.more_is_better == (gain.estimate >= 0)
-        return f"{estimate}{unit}{interval} {'higher' if higher else 'lower'} in {self.average}"
+        return f"{estimate}{unit}{interval} {'higher' if higher else 'lower'}"
 
 
 WRITE_AMPLIFICATION = Measure("write_amplification", "write amplification")
