@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.benchmark_suites import START, BenchmarkSuite
 from agents.damon_environments import BEST_STATIC, CLAIRVOYANT
-from agents.results import Evaluation
+from agents.results import CHARGED_COST, Evaluation
 from agents.statistics import FloatArray, Interval, bootstrap_interval, interquartile_mean
 from agents.statistics import normalized_score as score_of_episodes
 from kml_envs.files import write_arrays
@@ -32,6 +32,23 @@ class Curve:
 
     steps: FloatArray
     scores: FloatArray
+
+
+@dataclass(frozen=True)
+class Dearest:
+    """The deployment whose extra cost is the largest.
+
+    Attributes:
+        share: Extra cost as a share of what the built-in algorithm alone costs on the same writes or accesses.
+        training_seed: Of the agent.
+        workload: Name.
+        episode_seed: Of the episode; None: over all episodes of the workload.
+    """
+
+    share: float
+    training_seed: int
+    workload: str
+    episode_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +153,33 @@ class SuiteResult:
         values = np.stack([self._values(played) for played in self.deployments.values()])
         return self.suite.measure.gain(values[:, 0], values[:, 1])
 
+    def extra_cost(self) -> FloatArray | None:
+        """(R, W) what the proxy charges under mode auto beyond the built-in algorithm alone, as a share of that."""
+        return None if (costs := self._charged()) is None else _extra(costs.sum(axis=3))
+
+    def dearest(self, *, single: bool = False) -> Dearest | None:
+        """The deployment with the largest extra cost, of all training seeds and workloads; None: there are none.
+
+        Args:
+            single: Whether to look at single episodes, not at all episodes of a workload together.
+        """
+        if (costs := self._charged()) is None:
+            return None
+        extra = _extra(costs if single else costs.sum(axis=3, keepdims=True))
+        run, workload, episode = np.unravel_index(int(extra.argmax()), extra.shape)
+        return Dearest(
+            float(extra[run, workload, episode]),
+            list(self.deployments)[run],
+            self.references.workloads[workload],
+            self.references.seeds[episode] if single else None,
+        )
+
+    def _charged(self) -> FloatArray | None:
+        """(R, 2, W, S) what the proxy charged under mode auto, and what it charged the built-in algorithm alone."""
+        if not self.deployments:
+            return None
+        return np.stack([played.metrics[CHARGED_COST] for played in self.deployments.values()])
+
     def probability_of_improvement(self, name: str) -> Interval:
         """Probability that a run is better than a built-in algorithm on the same episode; half for equal values."""
         measure = self.suite.measure
@@ -166,6 +210,13 @@ def over_whole_runs(runs: FloatArray, statistic: Callable[[FloatArray], float]) 
 def performance_profile(gains: FloatArray, levels: FloatArray) -> FloatArray:
     """(L,) share of runs and workloads (R, W) that gain at least as much as each level (L,)."""
     return np.asarray((gains[..., None] >= levels).mean(axis=(0, 1)))
+
+
+def _extra(costs: FloatArray) -> FloatArray:
+    """Extra cost of deployment as a share of the built-in algorithm's, from costs (R, 2, …); 0 where neither pays."""
+    auto, alone = costs[:, 0], costs[:, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(auto == alone, 0.0, auto / alone - 1.0)
 
 
 def _by_workload(runs: FloatArray) -> FloatArray:

@@ -29,7 +29,7 @@ from agents.baselines import (
 )
 from agents.damon_environments import DAMON_ENVIRONMENTS, MONITOR, RECLAIM, TIER
 from agents.evaluation import play_oracles
-from agents.goals import Goal, GoalKind
+from agents.goals import DEPLOYMENT, Goal, GoalKind
 from agents.hyperparameter_files import read_entry
 from agents.measures import MEAN_SCORE, TAIL_LATENCY, WRITE_AMPLIFICATION, Measure
 from agents.playing import evaluate
@@ -98,6 +98,7 @@ SUITES: dict[str, BenchmarkSuite] = {
                 Goal(GoalKind.WORST_WORKLOAD, -0.02),
                 Goal(GoalKind.NORMALIZED_SCORE, 0.2, OracleKind.CLAIRVOYANT.value),
                 Goal(GoalKind.NORMALIZED_SCORE, 0.5, OracleKind.INFORMED.value),
+                DEPLOYMENT,
             ),
             deployment=_VOLUMES,
         ),
@@ -105,7 +106,7 @@ SUITES: dict[str, BenchmarkSuite] = {
             "lfs-victim",
             VICTIM,
             "ppo_mask",
-            goals=(Goal(GoalKind.BEST_OF_EACH, 0.08), Goal(GoalKind.WORST_WORKLOAD, -0.02)),
+            goals=(Goal(GoalKind.BEST_OF_EACH, 0.08), Goal(GoalKind.WORST_WORKLOAD, -0.02), DEPLOYMENT),
             deployment=_VOLUMES,
         ),
         BenchmarkSuite(
@@ -124,7 +125,7 @@ SUITES: dict[str, BenchmarkSuite] = {
             RECLAIM,
             "ppo",
             MEAN_SCORE,
-            goals=(Goal(GoalKind.BEST_SINGLE_SHARE, 0.2), Goal(GoalKind.SHARE_OF_ORACLE, 0.8)),
+            goals=(Goal(GoalKind.BEST_SINGLE_SHARE, 0.2), Goal(GoalKind.SHARE_OF_ORACLE, 0.8), DEPLOYMENT),
             deployment=_HALF_AN_HOUR,
         ),
         BenchmarkSuite(
@@ -135,6 +136,7 @@ SUITES: dict[str, BenchmarkSuite] = {
             goals=(
                 Goal(GoalKind.OWN_BUILTIN, 0.2, "access_error"),
                 Goal(GoalKind.OWN_BUILTIN, 0.0, "monitor_cpu_share"),
+                DEPLOYMENT,
             ),
             deployment=_HALF_AN_HOUR,
         ),
@@ -143,7 +145,7 @@ SUITES: dict[str, BenchmarkSuite] = {
             TIER,
             "ppo",
             MEAN_SCORE,
-            goals=(Goal(GoalKind.OWN_BUILTIN, 0.3, "slowdown"),),
+            goals=(Goal(GoalKind.OWN_BUILTIN, 0.3, "slowdown"), DEPLOYMENT),
             deployment=_HALF_AN_HOUR,
         ),
     )

@@ -75,6 +75,10 @@ def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:
             body[row].append(measure.change_text(over_runs(changes[:, row]).estimate))
         overall = geometric_mean(1.0 + changes) - 1.0 if measure.ratio else changes.mean(axis=1)
         body[-1].append(measure.change_text(over_runs(overall).estimate))
+    if (extra := result.extra_cost()) is not None:
+        header.append("largest extra cost under auto")
+        for cells, largest in zip(body, [*extra.max(axis=0), extra.max()], strict=True):
+            cells.append(f"{100 * largest:+.1f} %")
     return header, body
 
 
@@ -105,14 +109,17 @@ def sentences(result: SuiteResult) -> list[str]:
         score = result.normalized_score(oracle)
         if not np.isnan(score.estimate):
             said.append(f"Normalized score against the {oracle}: {_bracketed(score)} (0 = {result.builtins[0]}).")
-    if (deployed := result.deployed_gain()) is not None:
-        least = over_runs(deployed.min(axis=1)).estimate * (1.0 if measure.more_is_better else -1.0)
+    worst, single_worst = result.dearest(), result.dearest(single=True)
+    if worst is not None and single_worst is not None:
         said.append(
-            f"Under mode auto, over {_length(result.suite.deployment)}, the worst workload "
-            f"costs {measure.change_text(least)} against the built-in algorithm alone ({result.builtins[0]})."
+            f"Under mode auto, over {_length(result.suite.deployment)}, the extra cost that the proxy charges is at "
+            f"most {100 * worst.share:+.2f} % of what the built-in algorithm alone costs ({result.builtins[0]}): "
+            f"training seed {worst.training_seed}, {worst.workload}. In a single episode it is at most "
+            f"{100 * single_worst.share:+.2f} %: training seed {single_worst.training_seed}, {single_worst.workload}, "
+            f"episode {single_worst.episode_seed}."
         )
     for what, wanted, got, verdict in goal_rows(result):
-        said.append(f"Goal, {what}: at least {wanted}; the agent has {got}: {verdict}.")
+        said.append(f"Goal, {what}: {wanted}; the agent has {got}: {verdict}.")
     return said
 
 
@@ -134,6 +141,7 @@ def write_suite_json(path: Path, result: SuiteResult) -> None:
         "gain_over_best_of_listed": asdict(result.gain(listed)) if result.listed else None,
         "normalized_score": {name: _plain(asdict(result.normalized_score(name))) for name in result.oracles},
         "goals": [dict(zip(("goal", "wanted", "reached", "verdict"), row, strict=True)) for row in goal_rows(result)],
+        "extra_cost": None if (extra := result.extra_cost()) is None else _plain(extra),
         "deployed_gain": None if (deployed := result.deployed_gain()) is None else _plain(deployed),
         "probability_of_improvement": {
             name: asdict(result.probability_of_improvement(name)) for name in result.builtins
@@ -190,8 +198,8 @@ def _length(deployment: Mapping[str, float]) -> str:
 
 
 def _plain(values: Any) -> Any:  # noqa: ANN401 (lists as deep as the array)
-    """Nested lists or a mapping, with None for what is not known."""
+    """Nested lists or a mapping, with None for what is not known or not finite."""
     if isinstance(values, dict):
         return {key: _plain(value) for key, value in values.items()}
     array = np.asarray(values, np.float64)
-    return np.where(np.isnan(array), None, array).tolist()  # type: ignore[call-overload]
+    return np.where(np.isfinite(array), array, None).tolist()  # type: ignore[call-overload]

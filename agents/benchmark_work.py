@@ -33,6 +33,7 @@ from agents.benchmark_results import Curve, SuiteResult, read_evaluation, write_
 from agents.benchmark_suites import BenchmarkSuite, play_agent, play_deployment, play_references
 from agents.hyperparameter_files import read_entry
 from agents.loading import load_model
+from agents.results import CHARGED_COST, EVERYTHING
 from agents.training import TrainingOptions, train
 from kml_envs.errors import UserError
 from kml_envs.files import write_text
@@ -127,6 +128,7 @@ class SuiteFolder:
             "episode_seeds": list(suite.episode_seeds),
             "built-in algorithms": [contender.name for contender in suite.builtins],
             "deployment": dict(suite.deployment),
+            "noted of each episode": [*EVERYTHING, CHARGED_COST],
         }
         plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(settings, sort_keys=False))
         return plain

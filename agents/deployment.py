@@ -103,6 +103,7 @@ class Deployments:
         arguments |= episode_length(env_id, arguments, units)
         environment: Any = make_native_env(env_id, len(self._seeds), arguments)
         self._environment: Any = environment.unwrapped
+        self._environment.play_every_seed()
         self._unit_progress = self._environment.proxy.options.episode_progress / units
 
     @classmethod

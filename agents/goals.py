@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from kml_envs.proxy import ProxyOptions
+
 
 class GoalKind(str, enum.Enum):
     """What a goal asks for."""
@@ -15,6 +17,10 @@ class GoalKind(str, enum.Enum):
     OWN_BUILTIN = "saved against the environment's own built-in algorithm"
     NORMALIZED_SCORE = "normalized score against the"
     SHARE_OF_ORACLE = "mean as a share of the clairvoyant oracle's"
+    EXTRA_COST = (
+        "extra cost under mode auto as a share of the built-in algorithm's cost, the largest over training seeds and "
+        "workloads"
+    )
 
 
 @dataclass(frozen=True)
@@ -23,16 +29,29 @@ class Goal:
 
     Attributes:
         kind: What is asked for.
-        least: How much, at least.
+        mark: How much, at least; of `EXTRA_COST` at most.
         of: Of `OWN_BUILTIN` the metric, of `NORMALIZED_SCORE` the oracle.
     """
 
     kind: GoalKind
-    least: float
+    mark: float
     of: str = ""
+
+    @property
+    def at_most(self) -> bool:
+        """Whether the mark is the most that is allowed, not the least that is wanted."""
+        return self.kind is GoalKind.EXTRA_COST
+
+    def is_reached(self, value: float) -> bool:
+        """Whether a number that the runs reached is enough."""
+        return value <= self.mark if self.at_most else value >= self.mark
 
     @property
     def text(self) -> str:
         """The goal in words."""
         what = f"{self.of}: {self.kind.value}" if self.kind is GoalKind.OWN_BUILTIN else f"{self.kind.value} {self.of}"
         return what.strip()
+
+
+DEPLOYMENT = Goal(GoalKind.EXTRA_COST, ProxyOptions.tolerance)
+"""What mode `auto` promises: no more extra cost than its loss budget allows."""

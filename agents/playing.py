@@ -15,7 +15,8 @@ import numpy.typing as npt
 from gymnasium.utils import seeding
 
 from agents.baselines import PACING, VICTIM, Array, Contender, Policy, PolicyMaker, State
-from agents.results import EVERYTHING, METRICS, Evaluation
+from agents.results import CHARGED_COST, EVERYTHING, METRICS, Evaluation
+from agents.statistics import FloatArray
 from agents.vector_env import NativeEnv, make_native_env
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
 
@@ -43,7 +44,7 @@ def evaluate_oracle(
 
     Workloads that the oracle knows nothing about (the informed one on traces) stay NaN.
     """
-    values = {name: np.full((1, len(workloads), len(seeds)), np.nan) for name in METRICS}
+    values = {name: np.full((1, len(workloads), len(seeds)), np.nan) for name in (*METRICS, CHARGED_COST)}
     for column, workload in enumerate(workloads):
         environment = make_environment(env_id, env_kwargs, workload, 1)
         proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
@@ -51,7 +52,7 @@ def evaluate_oracle(
         environment.close()
         if can_play(kind, warm.workloads[0]):
             costs = oracle_costs(warm, 0, episode_seeds(seeds), episode, kind)
-            values["moved_blocks"][0, column] = costs
+            values["moved_blocks"][0, column] = values[CHARGED_COST][0, column] = costs
             values["user_blocks"][0, column] = episode
             values["write_amplification"][0, column] = 1.0 + costs / episode
     return Evaluation((kind.value,), tuple(workloads), tuple(seeds), values)
@@ -69,11 +70,11 @@ def play(
         metrics: What is wanted; what the environment does not say is left out.
 
     Returns:
-        (S,) each: what the environment says at the end of an episode.
+        (S,) each: what the environment says at the end of an episode, and `CHARGED_COST`.
     """
     environment = make_environment(contender.env_id, contender.env_kwargs, workload, len(seeds))
-    infos, _ = play_out(environment, contender.make_policy, seeds)
-    return {name: np.asarray(infos[name], np.float64) for name in metrics if name in infos}
+    infos, charged = play_out(environment, contender.make_policy, seeds)
+    return {**_told(infos, metrics), CHARGED_COST: charged}
 
 
 def is_asked_often(env_id: str) -> bool:
@@ -89,11 +90,23 @@ def _play_side_by_side(contender: Contender, workloads: Sequence[str], seeds: Se
     observations = together.reset(list(seeds))
     while together.running:
         observations = together.step(recommend(observations))
+    found = [
+        {**_told(infos, EVERYTHING), CHARGED_COST: _charged(shard)}
+        for shard, infos in zip(shards, together.infos, strict=True)
+    ]
     for shard in shards:
         shard.close()
-    return [
-        {name: np.asarray(infos[name], np.float64) for name in EVERYTHING if name in infos} for infos in together.infos
-    ]
+    return found
+
+
+def _told(infos: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Array]:
+    return {name: np.asarray(infos[name], np.float64) for name in metrics if name in infos}
+
+
+def _charged(environment: NativeEnv) -> FloatArray:
+    """(S,) what the proxy has charged for the episodes that are over."""
+    proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
+    return np.asarray(proxy.course.paid(), np.float64)
 
 
 class _SideBySide:
@@ -134,18 +147,16 @@ def play_out(environment: NativeEnv, make_policy: PolicyMaker, seeds: Sequence[i
     """One episode per seed in an environment whose rows stand still at the end of theirs; it is closed then.
 
     Returns:
-        The infos of the last step, and the costs (S,) paid from the first question on, in the subsystem's unit.
+        The infos of the last step, and the costs (S,) of the episodes, in the subsystem's unit.
     """
-    proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
     recommend = Recommender(environment.unwrapped, make_policy(environment.single_action_space))
     seed: Any = list(seeds)  # Gymnasium's annotation knows only one seed for all rows
     observations, _ = environment.reset(seed=seed)
-    begun = proxy.subsystem.cost().copy()
     finished = np.zeros(len(seeds), np.bool_)
     infos: dict[str, Any] = {}
     while not finished.all():
         observations, _, _, finished, infos = environment.step(recommend(observations))
-    paid = proxy.subsystem.cost() - begun
+    paid = _charged(environment)
     environment.close()
     return infos, paid
 
@@ -154,12 +165,16 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any], workload: str, 
     """The native vector environment of one workload, whose rows stand still at the end of their episodes.
 
     No efficiency is estimated: the savings against the built-in algorithm follow from its own row of the comparison.
+    A seed names the same episode under every mode.
 
     Raises:
         UserError: The id or an argument is not known, or a value is out of range.
     """
     arguments = {**env_kwargs, "workloads": [workload], "efficiency": "none", "autoreset_mode": "disabled"}
-    return make_native_env(env_id, instances, arguments)
+    environment = make_native_env(env_id, instances, arguments)
+    vector: Any = environment.unwrapped
+    vector.play_every_seed()
+    return environment
 
 
 def episode_seeds(seeds: Sequence[int]) -> npt.NDArray[np.uint64]:

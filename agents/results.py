@@ -37,6 +37,8 @@ SCORE_METRICS = tuple(
 )
 """What environments of DAMON tell, and `operations`."""
 EVERYTHING = (*METRICS, *PACING_METRICS, *SCORE_METRICS)
+CHARGED_COST = "charged_cost"
+"""What the proxy charges for an episode, in the subsystem's own unit; told by the proxy, and no metric of its own."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Evaluation:
         policies: (P,) names.
         workloads: (W,) names.
         seeds: (S,) seeds of the episodes.
-        metrics: By name of `EVERYTHING`, as far as the environment tells it: (P, W, S) float64 of a whole episode;
-            NaN where a policy does not play.
+        metrics: By name of `EVERYTHING`, as far as the environment tells it, and `CHARGED_COST`: (P, W, S) float64
+            of a whole episode; NaN where a policy does not play.
     """
 
     policies: tuple[str, ...]

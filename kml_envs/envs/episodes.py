@@ -21,6 +21,7 @@ class Episodes:
         proxy: The proxy, started.
         decide: The proxy's own, see there.
         info_decisions: Whether the built-in algorithm's decision is kept.
+        passes_over_unasked: Whether episodes in which the mode's draw gives the agent no unit are passed over.
     """
 
     def __init__(self, subsystem: BatchedSubsystem, options: ProxyOptions, info_decisions: bool) -> None:
@@ -30,6 +31,7 @@ class Episodes:
             UserError: The options contradict each other.
         """
         self.info_decisions = info_decisions
+        self.passes_over_unasked = True
         self.proxy = MLModelProxy(subsystem)
         self.proxy.initialize(replace(options, keep_builtin_decision=info_decisions))
         self.proxy.start()
@@ -40,12 +42,12 @@ class Episodes:
     def begin(self, rows: BoolArray, generators: Sequence[np.random.Generator], forget: BoolArray) -> Snapshot:
         """Begin an episode in the rows, each drawn from its own generator, and look at all rows.
 
-        Episodes that the mode's draw gives to the built-in algorithm altogether run through, and the next one begins:
-        no step of the agent is spent on them.
+        Episodes that the mode's draw gives to the built-in algorithm altogether run through, and the next one begins,
+        so that no step of the agent is spent on them; unless they are not to be passed over.
         """
         self._reset(rows & forget, generators, True)
         self._reset(rows & ~forget, generators, False)
-        while np.count_nonzero(unasked := rows & self.proxy.unasked):
+        while self.passes_over_unasked and np.count_nonzero(unasked := rows & self.proxy.unasked):
             self._reset(unasked, generators, False)
         return self.observe()
 

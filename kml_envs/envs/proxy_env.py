@@ -264,6 +264,13 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
         self._ended = truncated.copy()
         return observations, feedback.reward, self._none(), truncated, infos
 
+    def play_every_seed(self) -> None:
+        """Let a seed name the same episode under every mode: none is passed over from now on.
+
+        For evaluations. An episode in which the agent has no unit is over at `reset`, and ends with the next step.
+        """
+        self._episodes.passes_over_unasked = False
+
     def action_masks(self) -> BoolArray:
         """(N, K) bool, the candidates that may be chosen now; at least one per row is True. For choices only."""
         return self._episodes.action_masks()

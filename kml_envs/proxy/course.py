@@ -62,6 +62,7 @@ class Course:
         self._agent_rows: BoolArray = np.zeros(count, dtype=np.bool_)  # controlled by the agent, where no units are
         self._seeds: npt.NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
         self._start: IntArray = np.zeros(count, dtype=np.int64)
+        self._start_cost: FloatArray = np.zeros(count)
         self._end: IntArray = np.zeros(count, dtype=np.int64)
         self.episode_progress = 0
         self._in_space = False
@@ -82,6 +83,7 @@ class Course:
         self.begun |= rows
         self._seeds[rows] = seeds[rows]
         self._start[rows] = progress[rows]
+        self._start_cost[rows] = self._subsystem.cost()[rows]
         self._end[rows] = progress[rows] + self.episode_progress
         self.begin_units(rows)
 
@@ -115,6 +117,10 @@ class Course:
     def made(self) -> IntArray:
         """(N,) int64: progress made in the running episodes."""
         return self._subsystem.progress() - self._start
+
+    def paid(self) -> FloatArray:
+        """(N,) float64: cost paid in the running episodes, by either side, in the subsystem's unit."""
+        return np.asarray(self._subsystem.cost() - self._start_cost)
 
     def execute(self, decision: Array) -> None:
         """Carry decisions out where the agent was asked, and run on to the next question or the episode's end.

@@ -15,10 +15,10 @@ from agents.benchmark_results import Curve, SuiteResult, performance_profile, re
 from agents.benchmark_suites import START, SUITES, BenchmarkSuite, play_agent, play_deployment
 from agents.benchmark_tables import describe_suite, markdown_suite, write_suite_csv, write_suite_json
 from agents.damon_environments import BEST_STATIC
-from agents.goals import Goal, GoalKind
+from agents.goals import DEPLOYMENT, Goal, GoalKind
 from agents.judging import JudgingOptions, judge
 from agents.measures import MEAN_SCORE, WRITE_AMPLIFICATION
-from agents.results import METRICS, Evaluation, join
+from agents.results import CHARGED_COST, METRICS, Evaluation, join
 from agents.statistics import Interval
 from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind
@@ -34,7 +34,7 @@ def evaluation(costs):
     metrics = {name: np.ones_like(amplification) for name in METRICS}
     metrics["write_amplification"] = amplification
     metrics["user_blocks"] = np.full_like(amplification, USER_BLOCKS)
-    metrics["moved_blocks"] = (amplification - 1.0) * USER_BLOCKS
+    metrics["moved_blocks"] = metrics[CHARGED_COST] = (amplification - 1.0) * USER_BLOCKS
     return Evaluation(tuple(costs), ("skewed", "uniform"), (1, 2), metrics)
 
 
@@ -116,7 +116,8 @@ def test_of_a_score_more_is_better_and_differences_count(scored):
     assert scored.probability_of_improvement("senpai").estimate == pytest.approx((3.0 + 0.5) / 6)
     means = np.array([0.2, 0.25, 0.35])
     expected = {GoalKind.BEST_SINGLE_SHARE: (means / 0.15 - 1).mean(), GoalKind.SHARE_OF_ORACLE: means.mean() / 0.5}
-    assert {goal.kind: reached(goal, scored).estimate for goal in scored.suite.goals} == pytest.approx(expected)
+    got = {goal.kind: reached(goal, scored).estimate for goal in scored.suite.goals if goal is not DEPLOYMENT}
+    assert got == pytest.approx(expected)
     text = describe_suite(scored)
     assert "0.0667 [0.0000, 0.1500] higher in mean" in text and "-0.0667" in text
     assert "Its worst workload is uniform: 0.0667 [0.0000, 0.1000] lower than the best built-in." in text
@@ -159,9 +160,49 @@ def test_the_worst_workload_is_that_of_the_interquartile_means(result):
     assert alone.worst_gain(off.best_builtin()[1])[1].low == pytest.approx(-0.03)
 
 
+def test_the_dearest_deployment_is_named_and_judged(result):
+    def deployed(costs):
+        """Charged under auto in two episodes on two workloads; the built-in algorithm alone pays 100 and 50."""
+        played = evaluation({"agent": (3.0, 3.0), "built-in": (4.0, 3.0)})
+        charged = np.array([costs, [[100.0, 100.0], [50.0, 50.0]]])
+        return dataclasses.replace(played, metrics={**played.metrics, CHARGED_COST: charged})
+
+    runs = {0: [[90.0, 101.0], [50.0, 50.0]], 3: [[106.0, 96.0], [50.5, 52.0]], 7: [[100.0, 101.0], [50.0, 50.0]]}
+    suite = dataclasses.replace(result.suite, goals=(DEPLOYMENT,))
+    made = dataclasses.replace(result, suite=suite, deployments={seed: deployed(costs) for seed, costs in runs.items()})
+    assert made.extra_cost() == pytest.approx(np.array([[-0.045, 0.0], [0.01, 0.025], [0.005, 0.0]]))
+    dearest = made.dearest()
+    assert (dearest.training_seed, dearest.workload, dearest.episode_seed) == (3, "uniform", None)
+    assert dearest.share == pytest.approx(0.025)
+    single = made.dearest(single=True)
+    assert (single.training_seed, single.workload, single.episode_seed) == (3, "skewed", 1)
+    assert single.share == pytest.approx(0.06)
+    [(_, wanted, got, verdict)] = goal_rows(made)
+    assert (wanted, got, verdict) == ("at most 3 %", "2.5 % (training seed 3, uniform)", "reached")
+    text = describe_suite(made)
+    assert "at most +2.50 % of what the built-in algorithm alone costs (greedy): training seed 3, uniform." in text
+    assert "In a single episode it is at most +6.00 %: training seed 3, skewed, episode 1." in text
+    row = next(line for line in text.splitlines() if line.startswith("skewed"))
+    assert row.endswith("+1.0 %")  # the largest over the seeds, not their interquartile mean
+    dear = dataclasses.replace(made, deployments={0: deployed([[104.0, 104.0], [50.0, 50.0]])})
+    assert goal_rows(dear)[0][3] == "not reached"
+    assert goal_rows(dataclasses.replace(made, deployments={})) == []
+
+
+def test_deployment_that_costs_nothing_has_no_extra_cost(result):
+    played = evaluation({"agent": (3.0, 3.0), "built-in": (4.0, 3.0)})
+    charged = np.array([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    free = dataclasses.replace(played, metrics={**played.metrics, CHARGED_COST: charged})
+    assert dataclasses.replace(result, deployments={0: free}).extra_cost().tolist() == [[0.0, np.inf]]
+
+
 def test_goals_say_what_was_reached(result, tmp_path):
     rows = goal_rows(result)
-    assert [(row[1], row[3]) for row in rows] == [("10 %", "reached"), ("-2 %", "not reached"), ("0.50", "not reached")]
+    assert [(row[1], row[3]) for row in rows] == [
+        ("at least 10 %", "reached"),
+        ("at least -2 %", "not reached"),
+        ("at least 0.50", "not reached"),
+    ]
     own = Goal(GoalKind.OWN_BUILTIN, 0.2, "write_amplification")  # 7 of the built-in algorithm, 4, 4.5 and 4.9
     assert reached(own, result).estimate == pytest.approx(1 - (4 + 4.5 + 4.9) / 21)
 

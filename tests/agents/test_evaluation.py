@@ -61,6 +61,23 @@ def test_savings_against_the_builtin_row_are_the_shadow_efficiency(env_id, small
     assert infos["efficiency"] == pytest.approx(builtin - moved)
 
 
+@pytest.mark.parametrize("mode", ["emergency", "learning", "auto"])
+def test_what_is_charged_is_what_the_whole_episode_costs(mode, env_id, small):
+    """Also where the built-in algorithm has acted before the agent is first asked, or alone."""
+    kwargs = {**small, "mode": mode, "window_volumes": 2.0, "episode_volumes": 4.0}
+    played = evaluate(named_contender("random-action:4", env_id, kwargs), ["zipf-0.9"], range(12))
+    assert np.array_equal(played.metrics["charged_cost"], played.metrics["moved_blocks"])
+    assert (played.metrics["moved_blocks"] > 0).all()
+
+
+def test_a_seed_names_the_same_episode_under_every_mode(small):
+    """With two windows and a share of an eighth, most episodes have no unit of the agent's at all."""
+    kwargs = {**small, "mode": "learning", "window_volumes": 2.0, "episode_volumes": 4.0}
+    shared = evaluate(Contender("shared", TUNE, kwargs, BuiltinPolicy), ["zipf-0.9"], range(12))
+    alone = evaluate(Contender("alone", TUNE, {**kwargs, "mode": "emergency"}), ["zipf-0.9"], range(12))
+    assert np.array_equal(shared.metrics["moved_blocks"], alone.metrics["moved_blocks"])
+
+
 def test_every_policy_plays_the_same_user_writes_and_results_repeat(small):
     judged = named_contender("constant:0.1", TUNE, small)
     first, second = (compare(judged, ["uniform", "shifting-mixture"], SEEDS) for _ in range(2))

@@ -78,6 +78,9 @@ def test_builtin_algorithms_play_in_the_agents_place():
 def test_every_environment_tells_what_its_entry_names(env_id):
     known = DAMON_ENVIRONMENTS[env_id]
     found = play(builtin_contender(known.builtins[0], env_id, SMALL), "bursts-2-1", (1,))
+    # What the proxy charges is the whole cost, of which the score is another view: of reclaim, saving counts from half.
+    whole = 0.5 if env_id == RECLAIM else 0.0
+    assert found["charged_cost"] == pytest.approx(1000.0 * SMALL["episode_s"] * (whole - found["score"]), rel=1e-6)
     assert {*COMMON_METRICS, *known.metrics, "operations"} <= set(found)
     with pytest.raises(UserError, match="policy 'nothing'"):
         builtin_contender("nothing", env_id, SMALL)

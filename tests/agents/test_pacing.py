@@ -50,11 +50,16 @@ def test_the_rule_that_training_begins_with_plays():
     assert (result.results.of("rule", "cost_ms") < result.results.of("foreground", "cost_ms")).all()
 
 
+def test_what_is_charged_is_the_cost_that_the_environment_tells(comparison):
+    metrics = comparison.results.metrics
+    assert metrics["charged_cost"] == pytest.approx(1e6 * metrics["cost_ms"])
+
+
 def test_results_are_written_without_oracles(comparison, tmp_path):
     write_json(tmp_path / "all.json", comparison, {})
     write_csv(tmp_path / "all.csv", comparison)
     assert "latency_p999_ms" in (tmp_path / "all.json").read_text()
-    assert (tmp_path / "all.csv").read_text().splitlines()[0].endswith("background_operations")
+    assert (tmp_path / "all.csv").read_text().splitlines()[0].endswith("background_operations,charged_cost")
 
 
 def test_suites_are_those_with_arrival_times():
