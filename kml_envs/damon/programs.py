@@ -161,6 +161,10 @@ class MonitoredPrograms:
         """(N,) int64: time that the program has run, in milliseconds."""
         return np.asarray(self.time_us() // 1000)
 
+    def progress_by(self, time_us: FloatArray) -> IntArray:
+        """(N,) int64: milliseconds that the program will have run by a time (see `proxy.protocols.Clocked`)."""
+        return np.maximum(self.progress(), (time_us / 1000.0).astype(np.int64))
+
     def elapsed_us(self) -> FloatArray:
         """(N,) float64: time of the running episode, at least 1."""
         return np.asarray(np.maximum(self.time_us() - self._began, 1.0))

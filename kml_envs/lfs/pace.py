@@ -25,6 +25,7 @@ from kml_envs.lfs.subsystem import BoolArray, FloatArray, IntArray, LfsVolumes
 from kml_envs.lfs.victim import ACCEPTED, check_victim
 from kml_envs.lfs.volume import LATENCY_BUCKETS, logs, section_valid, slots_per_section
 from kml_envs.lfs.warmup import WarmVolumes
+from kml_envs.workloads.source import next_block
 
 TIME_FEATURES = (
     "foreground",
@@ -142,6 +143,18 @@ class PaceVolumes(LfsVolumes):
         """
         _wait_rows(self.state.volumes, until, rows)
 
+    def time_us(self) -> FloatArray:
+        """(N,) float64: when the last user write arrived, or the decision came up that is pending or was made since."""
+        timeline = self.state.volumes["timeline"]
+        return np.asarray(np.maximum(timeline["request_ns"], timeline["now_ns"]) / 1000.0)
+
+    def progress_by(self, time_us: FloatArray) -> IntArray:
+        """(N,) int64: user writes that will have arrived by a time (N,) float64 (see `proxy.protocols.Clocked`)."""
+        volumes = self.state.volumes
+        arrived = volumes["user_writes"].copy()
+        _count_arrivals(volumes, volumes["source"].copy(), (time_us * 1000.0).astype(np.int64), arrived)
+        return arrived
+
     def cost(self) -> FloatArray:
         """(N,) float64, nanoseconds: latencies above the limit, and the price of the blocks moved; whole numbers."""
         volumes = self.state.volumes
@@ -201,6 +214,18 @@ def observe_time(volume: Record, out: Record) -> None:
     if timeline.victim >= 0:
         out[12] = section_valid(volume)[timeline.victim] / slots
     out[13] = logs(volume)[0].offset / slots
+
+
+@compiled
+def _count_arrivals(volumes: Record, sources: Record, until_ns: Record, arrived: Record) -> None:
+    # The sources are copies, which may run ahead.
+    for i in range(volumes.size):
+        source = sources[i]
+        if volumes[i].timeline.coming < 0:
+            next_block(source)
+        while source.arrival_ns <= until_ns[i]:
+            arrived[i] += 1
+            next_block(source)
 
 
 @compiled

@@ -88,6 +88,15 @@ class LfsVolumes:
         """(N,) int64: user blocks written."""
         return np.asarray(self.state.volumes["user_writes"])
 
+    def time_us(self) -> FloatArray:
+        """(N,) float64: time of the user writes, which follow each other without a pause."""
+        return np.asarray(self.state.volumes["user_writes"] * (self.warm.config.latency.write_ns / 1000.0))
+
+    def progress_by(self, time_us: FloatArray) -> IntArray:
+        """(N,) int64: user blocks written by a time (N,) float64 (see `proxy.protocols.Clocked`)."""
+        writes = np.floor(time_us * (1000.0 / self.warm.config.latency.write_ns))
+        return np.maximum(self.progress(), writes.astype(np.int64))
+
     def cost(self) -> FloatArray:
         """(N,) float64: blocks moved."""
         return self.state.volumes["moved"].astype(np.float64)

@@ -156,7 +156,8 @@ def _execute_rows(
                 else:
                     _apply_shipped(volume, shipped[0])
                 mark_recent(volume)
-                interval_end[i] += interval_writes
+                # From when the parameters are in force: users wrote on while a slow agent thought.
+                interval_end[i] = volume.user_writes + interval_writes
             decided = False
             advance(volume, min(until[i], interval_end[i]), False)
             if volume.user_writes >= until[i] or volume.exhausted:

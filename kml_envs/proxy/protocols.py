@@ -129,6 +129,24 @@ class Bounding(Protocol):
         """
 
 
+@runtime_checkable
+class Clocked(Protocol):
+    """What a `BatchedSubsystem` may add, so that it can be served in real time: how its time and its progress go."""
+
+    def time_us(self) -> IntArray | FloatArray:
+        """(N,) simulated time in microseconds; it goes on with progress, and where it begins means nothing."""
+
+    def progress_by(self, time_us: FloatArray) -> IntArray:
+        """Progress that users will have made by a time if nothing is decided or in their way.
+
+        Args:
+            time_us: (N,) float64, on the clock of `time_us`.
+
+        Returns:
+            (N,) int64, never less than they have made already.
+        """
+
+
 class Subsystem(Protocol):
     """One instance in plain Python. Subclass it to inherit the answers that simple subsystems share.
 
@@ -136,11 +154,13 @@ class Subsystem(Protocol):
         observation: Names and bounds of the F features.
         recommendation: What the agent is asked for: one of K candidates, or A bounded numbers.
         reward_scale: Cost units in one unit of reward.
+        progress_per_second: Progress in a second of simulated time, for `kml_envs serve`.
     """
 
     observation: Bounds
     recommendation: Choice | Bounds
     reward_scale: float
+    progress_per_second: float = 1000.0
 
     @abstractmethod
     def reset(self, seed: int) -> None:
@@ -234,6 +254,7 @@ class _Batch:
         self.observation = self._members[0].observation
         self.recommendation = self._members[0].recommendation
         self.reward_scale = self._members[0].reward_scale
+        self._us_per_progress = 1e6 / self._members[0].progress_per_second
         self._seeds: npt.NDArray[np.uint64] = np.zeros(instances, dtype=np.uint64)
         self._reset: BoolArray = np.zeros(instances, dtype=np.bool_)
         self._operations: IntArray = np.zeros(instances, dtype=np.int64)
@@ -292,6 +313,12 @@ class _Batch:
 
     def cost(self) -> FloatArray:
         return np.array([member.cost() for member in self._members], dtype=np.float64)
+
+    def time_us(self) -> FloatArray:
+        return np.asarray(self.progress() * self._us_per_progress)
+
+    def progress_by(self, time_us: FloatArray) -> IntArray:
+        return np.maximum(self.progress(), (time_us / self._us_per_progress).astype(np.int64))
 
     def metrics(self) -> dict[str, Array]:
         each = [member.metrics() for member in self._members]

@@ -1,5 +1,6 @@
 """What the agent of LfsTune sees of update intervals, and what its numbers do."""
 
+import gymnasium
 import numpy as np
 import pytest
 from lfs_volumes import check, formatted
@@ -67,3 +68,13 @@ def test_a_volume_stays_sound_when_the_agent_takes_over(action):
     apply_parameters(volume, np.full(len(ACTION_NAMES), action))
     advance(volume, int(3 * volume["block_count"]), False)
     check(state)
+
+
+def test_parameters_that_come_late_are_held_for_a_whole_interval():
+    env = gymnasium.make("kml_envs:kml/LfsTune-v0", segments=96, warm_volumes=1, efficiency="none").unwrapped
+    env.reset(seed=1)
+    subsystem, row = env.proxy.subsystem, np.ones(1, np.bool_)
+    subsystem.wait(subsystem.progress() + 3 * subsystem.interval_writes, row)
+    in_force = subsystem.progress().copy()
+    subsystem.execute(np.zeros((1, len(ACTION_NAMES))), row, in_force + 10 * subsystem.interval_writes, row)
+    assert subsystem.pending() and subsystem.progress() == in_force + subsystem.interval_writes
