@@ -30,6 +30,9 @@ class Course:
         agent_everywhere: Whether the agent controls every instance throughout.
         episode_progress: Progress after which an episode is over, of episodes that begin from now on.
         agent_had_unit: (N,) bool, whether it has controlled a unit in the running episode.
+        stride: Gives the most progress (N,) that is made in one go, for who wants to look after the instances on
+            their way to the next question, which is then reached by `go_on`; None: they are run there at once.
+        underway: (N,) bool, where such a stop has been made.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Course:
         self.begun: BoolArray = np.zeros(count, dtype=np.bool_)
         self.agent_everywhere = False
         self.agent_had_unit: BoolArray = np.zeros(count, dtype=np.bool_)
+        self.stride: Callable[[], IntArray] | None = None
+        self.underway: BoolArray = np.zeros(count, dtype=np.bool_)
         self._subsystem, self._life_cycle = subsystem, life_cycle
         self._share, self._moved, self._units_ended = share, moved, units_ended
         self._schedule: UnitSchedule | None = None
@@ -89,6 +94,7 @@ class Course:
 
     def begin_units(self, rows: BoolArray) -> None:
         """Draw a first unit for the rows, and run them to the first question in it."""
+        self.underway = self.underway & ~rows
         if self._schedule is None:
             self.agent_had_unit[rows] = self._agent_rows[rows]
         else:
@@ -128,7 +134,7 @@ class Course:
         Raises:
             SubsystemError: The subsystem broke its protocol.
         """
-        if self._schedule is not None or not self._life_cycle.all_running:
+        if self._schedule is not None or not self._life_cycle.all_running or self.stride is not None:
             self._run_on(
                 self.asked if self._life_cycle.all_running else self.asked & self._life_cycle.running(), decision
             )
@@ -143,18 +149,25 @@ class Course:
         if np.count_nonzero(settled) < len(settled):
             raise SubsystemError(_stranded(~settled, progress, self._end))
 
+    def go_on(self, rows: BoolArray) -> None:
+        """Run those of the rows (N,) bool on that have stopped underway."""
+        self._run_on(rows & self.underway & self._life_cycle.running())
+
     def _run_on(self, rows: BoolArray, decision: Array | None = None) -> None:
-        """Run the rows to the next question, or to the end of their episodes.
+        """Run the rows to the next question, or to the end of their episodes, or a stride on the way there.
 
         Args:
             rows: (N,) bool, rows that are not there yet.
             decision: What to carry out in all of them; None: whatever waits is the built-in algorithm's to decide.
         """
         subsystem = self._subsystem
+        underway = self.underway & ~rows
         while np.count_nonzero(rows):
             if decision is None:
                 decision = subsystem.builtin_decision()
             until = self.control_ends()
+            if self.stride is not None:
+                until = np.minimum(until, subsystem.progress() + self.stride())
             subsystem.execute(decision, self.agent_controls(), until, rows)
             decision = None
             progress = subsystem.progress()
@@ -164,6 +177,9 @@ class Course:
             self._moved()
             self._end_units(progress)
             rows = self._settle(rows)
+            if self.stride is not None:
+                underway, rows = underway | rows, np.zeros_like(rows)
+        self.underway = underway
         self.all_asked = np.count_nonzero(self.asked) == len(self.asked)
 
     def _settle(self, rows: BoolArray) -> BoolArray:

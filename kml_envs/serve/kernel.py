@@ -18,14 +18,20 @@ from kml_envs.envs.proxy_env import ProxyEnv
 from kml_envs.errors import UserError
 from kml_envs.proxy import Choice, Feedback, Mode, ProxyOptions, Verdict
 from kml_envs.proxy.lifecycle import DataSetState
-from kml_envs.proxy.specs import Snapshot
+from kml_envs.proxy.specs import IntArray, Snapshot
 from kml_envs.serve.dataset import DataSet, pack
+from kml_envs.serve.pacing import Pace
 
 # Looking a member up in an enumeration costs as much as a system call: once here, not at every decision.
 _OBSOLETE, _CORRUPTED = int(DataSetState.OBSOLETE), int(DataSetState.CORRUPTED)
 
-PROGRESS_PER_SECOND = 1000.0
-"""Units of progress in a second of simulated time, of subsystems that have no `progress_per_second` of their own."""
+STRIDE_S = 0.05
+"""Wall time that is simulated in one go where nobody is asked, in between files are answered."""
+
+UNPACED_STRIDE_S = 1.0
+"""Simulated time of the same at speed 0."""
+
+_STEPS_AFTER_ANSWER = 4
 
 
 @dataclass(frozen=True)
@@ -111,14 +117,15 @@ class SimulatedKernel:
         self.feedback: tuple[int, Feedback] | None = None
         self._record = record
         self._missed = 0
-        self._asked_at = -math.inf  # when simulated time reached the question
         self._data_set: bytes | None = None
         asked = self.proxy.subsystem.recommendation
         self._choice = isinstance(asked, Choice)
         self._any = np.ones(asked.count, np.bool_) if isinstance(asked, Choice) else None
-        self._rate = float(getattr(self.proxy.subsystem, "progress_per_second", PROGRESS_PER_SECOND))
+        self._pace = Pace(self.proxy.subsystem)
+        self._beginning = True  # an episode, of which no time has passed yet
         if record is not None:
             self.proxy.re_init(replace(self.proxy.options, keep_builtin_decision=True))
+        self.proxy.course.stride = self._stride
         self.env.reset(seed=seed)
 
     # Time
@@ -138,9 +145,16 @@ class SimulatedKernel:
             self._missed += 1
             self.present = self._missed < self.options.patience
             self._decide(None, now)
+        elif self._beginning:
+            self._pace.begin(now)
+            self._beginning = False
+            self.due = now
         elif self.proxy.finished[0]:
-            self.env.reset()
-            self._let_pass(int(self.proxy.episode_progress[0]), now)
+            self._begin_episode()
+            self._pace.begin()
+        elif self.proxy.course.underway[0]:
+            self.proxy.course.go_on(self.proxy.course.underway)
+            self._follow(now)
         else:
             self._ask(now)
         return self.due
@@ -194,9 +208,11 @@ class SimulatedKernel:
             return
         self._missed = 0
         self._decide(recommendation, now)
-        self.advance(now)  # where the next question is due already, its data set is there when the answer returns
-        if not self.open:
-            self.advance(now)  # also across the end of an episode
+        # Where the next question is due already, its data set is there when the answer returns.
+        for _ in range(_STEPS_AFTER_ANSWER):
+            if self.open:
+                break
+            self.advance(now)
 
     # Commands
 
@@ -216,8 +232,9 @@ class SimulatedKernel:
             LifeCycleError: It is not stopped.
         """
         self.proxy.start()
-        self.env.reset()
-        self._asked_at = self.due = now
+        self._begin_episode()
+        self._pace.begin(now)
+        self.due = now
 
     def stop(self) -> None:
         """Make the model stand still.
@@ -256,7 +273,7 @@ class SimulatedKernel:
         self.proxy.re_init(options)
         if self.due is not None:
             self._close()
-            self.due = now
+            self._follow(now)
 
     # The decision cycle
 
@@ -275,25 +292,39 @@ class SimulatedKernel:
         """Carry one decision out, and let the simulated time pass that it took."""
         generation, before = int(self.proxy.generation[0]), int(self.proxy.subsystem.progress()[0])
         snapshot = self.proxy.publish_data() if self._record is not None else None
+        self._choose_stride()
+        self._pace.stall(now - self._asked_at)
         feedback = self.proxy.decide(recommendation)
         self.feedback = generation, feedback
         self.verdict = generation, feedback.verdict.item()
         self._close()
-        self._let_pass(int(self.proxy.subsystem.progress()[0]) - before, now)
+        self._follow(now)
         if self._record is not None and snapshot is not None:
             self._record(Decision(generation, before, snapshot, recommendation, feedback))
 
-    def _let_pass(self, progress: int, now: float) -> None:
-        """The next question, or the episode's end, is so much progress away.
+    def _begin_episode(self) -> None:
+        """Begin an episode, of which no time passes yet."""
+        self._beginning = True
+        self._choose_stride()
+        self.env.reset()
+        self._beginning = False
 
-        Simulated time passed while the agent thought. Where that was longer than the way to the next question, the
-        kernel does not make up for it: there is no burst of questions after a slow answer.
-        """
-        if self.options.speed == 0.0:
-            self.due = now
-        else:
-            self.due = max(self._asked_at + progress / (self._rate * self.options.speed), now)
-        self._asked_at = self.due
+    def _follow(self, now: float) -> None:
+        """What comes next is due when simulated time has led to where the subsystem stands."""
+        self._pace.follow(now, self.options.speed)
+        self.due = max(float(self._pace.wall[0]), now)
+
+    def _choose_stride(self) -> None:
+        """Run on in strides, but where the agent is always asked and nothing is paced: it is cheaper without."""
+        course = self.proxy.course
+        course.stride = None if self.options.speed == 0.0 and course.agent_everywhere else self._stride
+
+    def _stride(self) -> IntArray:
+        """(1,) int64: the most progress that is made in one go; none before the time of an episode is known."""
+        if self._beginning:
+            return np.zeros(1, np.int64)
+        speed = self.options.speed
+        return self._pace.stride(STRIDE_S * speed if speed else UNPACED_STRIDE_S)
 
     def _close(self) -> None:
         """No recommendation is awaited any more."""

@@ -6,6 +6,7 @@ import pytest
 
 import kml_envs  # noqa: F401 - registers the environments
 from kml_envs.proxy.protocols import Clocked, batch
+from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
 
 SMALL = {"segments": 96, "blocks_per_segment": 16, "utilisation": 0.8, "warm_volumes": 1}
 PROGRAM = {"workloads": ["sort-rows"], "warm_s": 5.0, "max_nr_regions": 200}
@@ -69,3 +70,39 @@ def test_a_plain_subsystem_says_how_fast_it_is(tutorial_module):
         np.testing.assert_allclose(subsystem.time_us(), np.array([100, 200]) / rate * 1e6)
         later = subsystem.progress_by(subsystem.time_us() + 1.5e6)
         np.testing.assert_array_equal(later, [100 + 1.5 * rate, 200 + 1.5 * rate])
+
+
+def pass_time(kernel, begin, seconds):
+    """Let the kernel do everything that is due within so many seconds."""
+    now = begin
+    while kernel.due is not None and kernel.due < begin + seconds:
+        now = max(now, kernel.due)
+        kernel.advance(now)
+    return begin + seconds
+
+
+@pytest.mark.parametrize("mode", ["auto", "recommendation", "emergency"])
+@pytest.mark.parametrize(("name", "run_ahead_s"), [*zip(KINDS, (0.11, 0.11, 40.0, 2.2), strict=True)])
+def test_a_second_of_the_kernel_is_a_second(name, run_ahead_s, mode):
+    long = {"episode_s": 1000.0} if "Damon" in name else {"episode_volumes": 1000.0}
+    env = gymnasium.make(name, **KINDS[name], **long, mode=mode, efficiency="none").unwrapped
+    kernel = SimulatedKernel(env, ServeOptions(speed=2.0), seed=1)
+    begin = float(env.proxy.subsystem.time_us()[0])
+    now = 100.0
+    for second in range(1, 6):
+        now = pass_time(kernel, now, 1.0)
+        passed = (float(env.proxy.subsystem.time_us()[0]) - begin) / 1e6
+        assert 2.0 * second - 1e-6 <= passed < 2.0 * second + run_ahead_s
+    assert not env.proxy.finished[0]
+
+
+def test_time_goes_on_at_the_same_pace_across_episodes(tutorial_module):
+    env = gymnasium.make("tutorial/Readahead-v0", episode_progress=100, mode="emergency").unwrapped
+    kernel = SimulatedKernel(env, ServeOptions(speed=1.0), seed=1)
+    begun = []
+    env.reset = lambda reset=env.reset: begun.append(now) or reset()
+    now = 0.0
+    while now < 5.0:
+        now = max(now, kernel.due)
+        kernel.advance(now)
+    np.testing.assert_allclose(np.diff(begun), 0.1, rtol=0.1)

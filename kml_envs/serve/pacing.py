@@ -1,0 +1,75 @@
+"""Which wall time simulated time corresponds to: the pace at which a subsystem is served."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from kml_envs.proxy.protocols import BatchedSubsystem, Clocked
+from kml_envs.proxy.specs import FloatArray, IntArray
+
+LARGEST_LAG_S = 0.1
+"""Lateness of the server itself that it makes up for; timers are late by up to a millisecond, every time."""
+
+UNCLOCKED_PROGRESS_PER_SECOND = 1000.0
+"""Progress in a second of simulated time of a `BatchedSubsystem` that has no clock."""
+
+
+class Pace:
+    """Where N instances stand, in simulated and in wall time.
+
+    Attributes:
+        wall: (N,) float64, when each instance is to be where it stands, in seconds of the driver's clock.
+    """
+
+    def __init__(self, subsystem: BatchedSubsystem) -> None:
+        """Look for the subsystem's clock; `begin` must follow."""
+        self._subsystem = subsystem
+        self._clock = cast(Clocked, subsystem) if isinstance(subsystem, Clocked) else _Unclocked(subsystem)
+        self.wall: FloatArray = np.zeros(subsystem.instances)
+        self._time_us: FloatArray = np.zeros(subsystem.instances)
+
+    def begin(self, now: float | None = None) -> None:
+        """Look at clocks that have been set: the instances are to be there now; None: when they were to be before."""
+        self._time_us = self._clock.time_us().astype(np.float64)
+        if now is not None:
+            self.wall[:] = now
+
+    def follow(self, now: float, speed: float) -> None:
+        """Take in how far the instances have been run.
+
+        Args:
+            now: Wall time.
+            speed: Seconds of simulated time in a second; 0: they are to be there now.
+        """
+        time_us = self._clock.time_us().astype(np.float64)
+        if speed == 0.0:
+            self.wall[:] = now
+        else:
+            self.wall = np.maximum(self.wall + (time_us - self._time_us) / (1e6 * speed), now - LARGEST_LAG_S)
+        self._time_us = time_us
+
+    def stall(self, seconds: float) -> None:
+        """Simulated time has stood still for so many seconds of wall time, and does not make up for it."""
+        self.wall = self.wall + seconds
+
+    def stride(self, seconds: float) -> IntArray:
+        """(N,) int64: progress that users make in the next simulated seconds, if nothing stops them; at least 1."""
+        clock = self._clock
+        later = clock.time_us().astype(np.float64) + 1e6 * seconds
+        return np.asarray(np.maximum(clock.progress_by(later) - self._subsystem.progress(), 1))
+
+
+class _Unclocked:
+    """The clock of a subsystem that has none."""
+
+    def __init__(self, subsystem: BatchedSubsystem) -> None:
+        self._subsystem = subsystem
+        self._us_per_progress = 1e6 / UNCLOCKED_PROGRESS_PER_SECOND
+
+    def time_us(self) -> FloatArray:
+        return np.asarray(self._subsystem.progress() * self._us_per_progress)
+
+    def progress_by(self, time_us: FloatArray) -> IntArray:
+        return np.maximum(self._subsystem.progress(), (time_us / self._us_per_progress).astype(np.int64))
