@@ -18,6 +18,7 @@ from kml_envs.envs.proxy_env import ProxyEnv
 from kml_envs.errors import UserError
 from kml_envs.proxy import Choice, Feedback, Mode, ProxyOptions, Verdict
 from kml_envs.proxy.lifecycle import DataSetState
+from kml_envs.proxy.protocols import Waiting
 from kml_envs.proxy.specs import IntArray, Snapshot
 from kml_envs.serve.dataset import DataSet, pack
 from kml_envs.serve.pacing import Pace
@@ -31,7 +32,11 @@ STRIDE_S = 0.05
 UNPACED_STRIDE_S = 1.0
 """Simulated time of the same at speed 0."""
 
+LOOK_S = 0.001
+"""Wall time between two looks at the users of a subsystem whose question is open."""
+
 _STEPS_AFTER_ANSWER = 4
+_NOTHING = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,10 @@ class SimulatedKernel:
         self.feedback: tuple[int, Feedback] | None = None
         self._record = record
         self._missed = 0
+        self._asked_at = -math.inf
+        self._asked_progress = 0
+        self._given_up: tuple[int, int] | None = None  # verdict on the last question, if nothing came in time
+        self._waits = self.proxy.subsystem if isinstance(self.proxy.subsystem, Waiting) else None
         self._data_set: bytes | None = None
         asked = self.proxy.subsystem.recommendation
         self._choice = isinstance(asked, Choice)
@@ -142,9 +151,7 @@ class SimulatedKernel:
         if self.due is None or now < self.due:
             return self.due
         if self.open:
-            self._missed += 1
-            self.present = self._missed < self.options.patience
-            self._decide(None, now)
+            self._look(now)
         elif self._beginning:
             self._pace.begin(now)
             self._beginning = False
@@ -194,12 +201,20 @@ class SimulatedKernel:
     def recommend(self, text: bytes, now: float) -> None:
         """Take a recommendation: `GENERATION CANDIDATE` or `GENERATION NUMBER NUMBER …`, in text.
 
-        One that names another generation than the published one is counted as stale, and the question stays open.
-        Anything else is judged, and where it is rejected the built-in algorithm acts.
+        One that names another generation than the published one is counted as stale, and the question stays open; one
+        that comes after its deadline gets the verdict that this had. Anything else is judged, and where it is rejected
+        the built-in algorithm acts.
         """
         self.agent_seen()
         generation, recommendation = parse_recommendation(text, self._choice)
         stale = generation is not None and generation != self.proxy.generation[0]
+        if self.open:
+            self._let_users_go_on(now)
+            if self._too_late(now):
+                self._give_up(now)
+        if self._given_up is not None and generation == self._given_up[0]:
+            self.verdict = self._given_up
+            return
         if not self.open or stale:
             named = 0 if generation is None else generation
             verdict = Verdict.NOT_ASKED if generation is None else Verdict.STALE
@@ -281,26 +296,74 @@ class SimulatedKernel:
         """Publish a data set and wait for the agent; where there is none, the built-in algorithm acts at once."""
         self.proxy.get_dataset()
         self.proxy.preprocess_data()
-        self._asked_at, self._data_set = now, None
+        self._asked_at, self._asked_progress = now, int(self.proxy.subsystem.progress()[0])
+        self._data_set, self._given_up = None, None
+        self._pace.wait(now)
         self.open = True
         if self.present:
-            self.due = now + self.options.deadline_ms / 1e3
+            self._plan_look(now)
         else:
-            self._decide(None, now)
+            self._give_up(now)
+
+    def _look(self, now: float) -> None:
+        """See what has become of an open question."""
+        self._let_users_go_on(now)
+        if self._too_late(now) or self._no_time_left():
+            self._missed += 1
+            self.present = self._missed < self.options.patience
+            self._give_up(now)
+        else:
+            self._plan_look(now)
+
+    def _plan_look(self, now: float) -> None:
+        """The next look is due at the deadline, or earlier where users go on meanwhile, down to the reserve."""
+        deadline = self._asked_at + self.options.deadline_ms / 1e3
+        looks = self.options.speed > 0.0 and self._waits is not None
+        self.due = min(deadline, now + LOOK_S) if looks else deadline
+
+    def _let_users_go_on(self, now: float) -> None:
+        """Let the simulated time pass that the agent has taken so far."""
+        speed = self.options.speed
+        if speed == 0.0 or now == self._asked_at:
+            return
+        users, subsystem = self._pace.users_by(now, speed), self.proxy.subsystem
+        if self._waits is not None:
+            self._waits.wait(np.minimum(users, self.proxy.course.control_ends()), self.proxy.asked)
+        self._pace.follow(now, speed)
+        # At the reserve, and at the end of a unit, the built-in algorithm acts in that very moment of simulated time.
+        if subsystem.progress()[0] < users[0] and not self._no_time_left():
+            self._pace.stall(now)
+
+    def _too_late(self, now: float) -> bool:
+        """Whether the deadline has passed, in wall time or in progress."""
+        waited, deadline = int(self.proxy.subsystem.progress()[0]) - self._asked_progress, self.proxy.options.deadline
+        # A timer may fire a rounding error before its time.
+        overdue = now - self._asked_at > self.options.deadline_ms / 1e3 - 1e-9
+        return overdue or (deadline is not None and self.options.speed > 0.0 and waited > deadline)
+
+    def _no_time_left(self) -> bool:
+        """Whether the users are at the reserve, or the unit in which the agent was asked is over."""
+        subsystem, ends = self.proxy.subsystem, self.proxy.course.control_ends()
+        return bool(subsystem.critical()[0] or subsystem.progress()[0] >= ends[0])
+
+    def _give_up(self, now: float) -> None:
+        """Let the built-in algorithm act."""
+        self._decide(None, now)
+        self._given_up = self.verdict
 
     def _decide(self, recommendation: object, now: float) -> None:
         """Carry one decision out, and let the simulated time pass that it took."""
-        generation, before = int(self.proxy.generation[0]), int(self.proxy.subsystem.progress()[0])
+        generation = int(self.proxy.generation[0])
         snapshot = self.proxy.publish_data() if self._record is not None else None
         self._choose_stride()
-        self._pace.stall(now - self._asked_at)
-        feedback = self.proxy.decide(recommendation)
+        # What the agent has taken has passed already. At speed 0 it takes what the options say.
+        feedback = self.proxy.decide(recommendation, latency=None if self.options.speed == 0.0 else _NOTHING)
         self.feedback = generation, feedback
         self.verdict = generation, feedback.verdict.item()
         self._close()
         self._follow(now)
         if self._record is not None and snapshot is not None:
-            self._record(Decision(generation, before, snapshot, recommendation, feedback))
+            self._record(Decision(generation, self._asked_progress, snapshot, recommendation, feedback))
 
     def _begin_episode(self) -> None:
         """Begin an episode, of which no time passes yet."""

@@ -29,6 +29,7 @@ class Pace:
         self._clock = cast(Clocked, subsystem) if isinstance(subsystem, Clocked) else _Unclocked(subsystem)
         self.wall: FloatArray = np.zeros(subsystem.instances)
         self._time_us: FloatArray = np.zeros(subsystem.instances)
+        self._late: FloatArray = np.zeros(subsystem.instances)
 
     def begin(self, now: float | None = None) -> None:
         """Look at clocks that have been set: the instances are to be there now; None: when they were to be before."""
@@ -50,9 +51,17 @@ class Pace:
             self.wall = np.maximum(self.wall + (time_us - self._time_us) / (1e6 * speed), now - LARGEST_LAG_S)
         self._time_us = time_us
 
-    def stall(self, seconds: float) -> None:
-        """Simulated time has stood still for so many seconds of wall time, and does not make up for it."""
-        self.wall = self.wall + seconds
+    def wait(self, now: float) -> None:
+        """The instances wait for something from now on; that the server comes late to it is not held against that."""
+        self._late = now - self.wall
+
+    def users_by(self, now: float, speed: float) -> IntArray:
+        """(N,) int64: progress that users will have made by a wall time if nothing stops them, since `wait`."""
+        return self._clock.progress_by(self._time_us + 1e6 * speed * (now - self._late - self.wall))
+
+    def stall(self, now: float) -> None:
+        """Users could not go on since where they stand; that is not made up for."""
+        self.wall = now - self._late
 
     def stride(self, seconds: float) -> IntArray:
         """(N,) int64: progress that users make in the next simulated seconds, if nothing stops them; at least 1."""
