@@ -21,11 +21,6 @@ HELD_OUT_SEEDS = range(1_000_001, 1_000_021)
 """Far from the seeds of training and validation; twenty episodes."""
 
 
-def is_own(env_id: str) -> bool:
-    """Whether an environment is of the user's own making, `MODULE:ID`, without suites of workloads."""
-    return ":" in env_id
-
-
 def compare_costs(
     name: str,
     env_id: str,

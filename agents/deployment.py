@@ -11,21 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.baselines import PACING, VICTIM, Array, Contender, Policy
-from agents.costs import is_own
-from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.playing import Recommender
 from agents.tables import format_table
 from agents.vector_env import make_native_env
+from kml_envs.long_episodes import episode_length, is_own, unit_of, window_of
 from kml_envs.proxy.modes import Mode
-
-UNITS = 60.0
-"""Length of a deployment, where nothing else is asked for; what a unit is depends on the environment: `unit_of`."""
 
 EVALUATION_UNITS = {VICTIM: 40.0, PACING: 0.0}
 """Shorter ones or none for the evaluations of a training, where the agent is asked so often that they take long."""
-
-DAMON_UNIT_S = 30.0
-"""Seconds of a program under DAMON that stand for a volume of user writes."""
 
 _MEASURES = ("write_amplification", "score")
 
@@ -74,7 +67,7 @@ class Deployments:
 
     Attributes:
         units: Their length.
-        unit: What it counts in: see `unit_of`.
+        unit: What it counts in: see `kml_envs.long_episodes.unit_of`.
     """
 
     def __init__(
@@ -172,11 +165,6 @@ class Deployments:
         )
 
 
-def unit_of(env_id: str) -> str:
-    """What the length of a deployment counts in: volumes of user writes, half minutes of a program, or windows."""
-    return "half minutes" if env_id in DAMON_ENVIRONMENTS else "windows" if is_own(env_id) else "volumes"
-
-
 def deploy(judged: Contender, deployments: Deployments) -> str:
     """Let a policy run behind a proxy that decides by itself how far it trusts it, and say what became of that.
 
@@ -223,30 +211,6 @@ def promotion_sentence(outcome: Outcome) -> str:
     return f"The proxy would have trusted it in {outcome.trusted.sum()} of {len(outcome.workloads)} runs."
 
 
-def episode_length(env_id: str, arguments: Mapping[str, Any], units: float) -> dict[str, Any]:
-    """The argument that makes an episode so many units long.
-
-    Args:
-        env_id: The environment.
-        arguments: Its other arguments.
-        units: Length.
-    """
-    if env_id in DAMON_ENVIRONMENTS:
-        return {"episode_s": DAMON_UNIT_S * units}
-    if not is_own(env_id):
-        return {"episode_volumes": units}
-    return {"episode_progress": round(units * _window(env_id, arguments))}
-
-
 def can_deploy(env_id: str, env_kwargs: Mapping[str, Any]) -> bool:
     """Whether an environment can run in mode `auto`: a subsystem of one's own needs a window for that."""
-    return not is_own(env_id) or _window(env_id, env_kwargs) > 0
-
-
-def _window(env_id: str, env_kwargs: Mapping[str, Any]) -> int:
-    """Progress in one unit of an environment; 0: it has no window."""
-    arguments = {**env_kwargs, "mode": "recommendation", "efficiency": "none"}
-    environment: Any = make_native_env(env_id, 1, arguments).unwrapped
-    window = int(environment.proxy.options.window or 0)
-    environment.close()
-    return window
+    return not is_own(env_id) or window_of(env_id, env_kwargs) > 0

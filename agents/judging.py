@@ -23,6 +23,7 @@ from agents.plots import check_format, write_plot
 from agents.shipped import check_complete, load_agent
 from agents.suite_report import play_suite, report_suite, shipped_policies
 from kml_envs.errors import UserError
+from kml_envs.long_episodes import is_own
 
 DEFAULT_SPLIT = "held-out"
 FIRST_SEED = 1001
@@ -51,7 +52,7 @@ class JudgingOptions:
         damo: File for what the monitor finds in an episode on each workload, as records of damo.
         quiet: Whether to keep still while playing.
         deployment: Length of the deployments of a second table, under mode `auto`, in what
-            `agents.deployment.unit_of` says; 0: without one. A built-in algorithm has none, nor has a subsystem of
+            `kml_envs.long_episodes.unit_of` says; 0: without one. A built-in algorithm has none, nor has a subsystem of
             one's own without a window.
         explain: Whether to explain the agent instead.
         output: Where pictures of the explanation go.

@@ -27,8 +27,8 @@ from agents.callbacks import (
     Stop,
     stoppable,
 )
-from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
-from agents.deployment import EVALUATION_UNITS, UNITS, Deployments, can_deploy, deploy, episode_length
+from agents.costs import HELD_OUT_SEEDS, compare_costs
+from agents.deployment import EVALUATION_UNITS, Deployments, can_deploy, deploy
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.imitation import can_imitate, imitate, observe_builtin
 from agents.run_folder import TRAINING_ONLY, RunFolder, SavedRun, find_saved_run
@@ -39,6 +39,7 @@ from agents.tensorboard import RecordSystem
 from agents.tensorboard_layout import layout_of
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
+from kml_envs.long_episodes import UNITS, episode_length, is_own
 from kml_envs.proxy.modes import AUTO
 from kml_envs.serve.recording import Recorder, read_recording
 
@@ -69,8 +70,9 @@ class TrainingOptions:
         workloads: Suites or workloads to train on.
         eval_freq: Steps between evaluations; None: an eighth of the training; 0: only first and last.
         eval_episodes: Episodes of an evaluation; None: two of each validation workload.
-        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what `agents.deployment.unit_of`
-            says; None: 60, or what `agents.deployment.EVALUATION_UNITS` says; 0: without them.
+        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what
+            `kml_envs.long_episodes.unit_of` says; None: 60, or what `agents.deployment.EVALUATION_UNITS` says; 0:
+            without them.
         save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
         tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
         log_folder: Where runs go.

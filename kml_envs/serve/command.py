@@ -13,6 +13,7 @@ import gymnasium
 from kml_envs.command_line import parse_pairs
 from kml_envs.envs.proxy_env import ProxyEnv
 from kml_envs.errors import OneLineParser, UserError
+from kml_envs.long_episodes import with_long_episodes
 from kml_envs.registration import find_environment
 from kml_envs.serve.channel import Channel
 from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = Places(arguments.socket, arguments.mount, arguments.model_name)
     options = ServeOptions(arguments.speed, arguments.deadline_ms)
     env_kwargs = parse_pairs(arguments.env_kwargs, "--env-kwargs")
-    env_kwargs.setdefault("mode", arguments.mode)
+    env_kwargs = with_long_episodes(arguments.env, {"mode": arguments.mode, **env_kwargs})
     env = make_served(arguments.env, env_kwargs)
     print(
         f"preparing {arguments.env} (compiling takes a minute or two the first time) ...", file=sys.stderr, flush=True
