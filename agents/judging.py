@@ -11,7 +11,7 @@ import torch
 
 from agents.baselines import TUNE, Contender, named_contender, names_of, suite_of
 from agents.benchmark_suites import SUITES, find_suite
-from agents.costs import HELD_OUT_SEEDS, compare_costs, is_own
+from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.damo_records import check_recordable, write_episodes
 from agents.deployment import Deployments, can_deploy, deploy
 from agents.evaluation import compare, report
