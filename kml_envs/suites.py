@@ -112,6 +112,8 @@ _PARAMETRIC: dict[str, tuple[Callable[..., Workload], tuple[str, ...]]] = {
     "checkpoints": (checkpoints, ("LENGTH", "WRITES", "BLOCKS")),
 }
 
+_NUMBER = r"(\d+\.?\d*|\.\d+)"
+
 _SHIFTING: dict[str, tuple[Phase, ...]] = {
     "shifting-hot-spots": tuple(
         Phase(PhaseKind.HOT_COLD, volumes=1.5, hot_writes=0.85, hot_blocks=0.15, shift=place)
@@ -185,7 +187,7 @@ def make_workload(name: str) -> Workload:
     addresses, at, timing = name.rpartition("@")
     if at and timing.startswith("bursts-"):
         return in_bursts(make_workload(addresses), make_arrivals(timing))
-    if at and (match := re.fullmatch(r"slowed-([0-9.]+)", timing)):
+    if at and (match := re.fullmatch(rf"slowed-{_NUMBER}", timing)):
         return slowed(make_workload(addresses), float(match[1]))
     if name.startswith("trace:"):
         return replay(read_trace(name.removeprefix("trace:")))
@@ -198,7 +200,7 @@ def make_workload(name: str) -> Workload:
     if name == "sequential":
         return sequential()
     for kind, (make, parameters) in _PARAMETRIC.items():
-        if match := re.fullmatch(kind + r"-([0-9.]+)" * len(parameters), name):
+        if match := re.fullmatch(kind + f"-{_NUMBER}" * len(parameters), name):
             return make(*map(float, match.groups()))
     kinds = {"-".join((kind, *parameters)) for kind, (_, parameters) in _PARAMETRIC.items()}
     accepted = {"uniform", "sequential", "trace:PATH"} | kinds

@@ -56,12 +56,29 @@ def test_names_expand_without_repeats():
         "uniform@slowed-2",
         "maildir@bursts-10-10-10",
         "uniform@sometimes",
+        "zipf-1..2",
+        "zipf-.",
+        "maildir@slowed-1..2",
+        "maildir@slowed-0",
+        "uniform@bursts-nan-10-10",
+        "copy-on-write-2-2-2",
+        "copy-on-write-0-0.9-0.1",
+        "copy-on-write-0.2-0.9-1",
+        "checkpoints-0-0-0",
+        "checkpoints-0.5-1-0.2",
+        "checkpoints-101-0.9-0.1",
     ],
 )
 def test_unknown_workloads_are_told_in_one_line(name):
     with pytest.raises(UserError) as caught:
         make_workload(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["copy-on-write-0.00001-0.9-0.99999", "checkpoints-0.00001-0.5-0.99999", "zipf-.5"])
+def test_numbers_near_the_bounds_are_accepted(name):
+    workload = make_workload(name)
+    assert workload.trace is None or workload.trace.first_block.min() >= 0
 
 
 def test_page_lists_what_the_command_prints():

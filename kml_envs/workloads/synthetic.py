@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ _RECORDED_PAGES = 16_384
 _RECORDED_WRITES = 20 * _RECORDED_PAGES
 _REDO_LOG_PAGES = _RECORDED_PAGES // 8
 _PAGE_WRITE_US = 100
+_LONGEST_CHECKPOINT = 100.0  # updates between two checkpoints, per page: beyond that every page is written each time
 
 
 class PhaseKind(enum.IntEnum):
@@ -95,7 +97,8 @@ class Bursts:
         Raises:
             UserError: A number is out of range.
         """
-        if self.writes < 1 or self.rate <= 0 or self.gap_s <= 0:
+        finite = all(map(math.isfinite, (self.writes, self.rate, self.gap_s)))
+        if not finite or self.writes < 1 or self.rate <= 0 or self.gap_s <= 0:
             raise UserError(
                 f"bursts of {self.writes:g} writes, {self.rate:g} a second, every {self.gap_s:g} s: at least one "
                 "write, and positive numbers"
@@ -184,10 +187,16 @@ def copy_on_write(free: float, hot_writes: float, hot_blocks: float) -> Workload
         free: Share of the pages that are free, in 0..1.
         hot_writes: Share of the updates that go to hot contents.
         hot_blocks: Share of the contents that are hot.
+
+    Raises:
+        UserError: A share does not lie between 0 and 1.
     """
+    name = f"copy-on-write-{free:g}-{hot_writes:g}-{hot_blocks:g}"
+    if not all(0 < share < 1 for share in (free, hot_writes, hot_blocks)):
+        raise UserError(f"workload '{name}': all three shares must lie between 0 and 1")
     generator = np.random.default_rng(0)
-    live = max(2, round((1.0 - free) * _RECORDED_PAGES))
-    hot = max(1, round(hot_blocks * live))
+    live = min(max(2, round((1.0 - free) * _RECORDED_PAGES)), _RECORDED_PAGES - 1)
+    hot = min(max(1, round(hot_blocks * live)), live - 1)
     pages = generator.permutation(_RECORDED_PAGES)
     holds, unused = list(pages[:live]), deque(pages[live:])
     is_hot = generator.random(_RECORDED_WRITES) < hot_writes
@@ -198,7 +207,7 @@ def copy_on_write(free: float, hot_writes: float, hot_blocks: float) -> Workload
         unused.append(holds[content])
         holds[content] = page
         written[position] = page
-    return _replay_pages(f"copy-on-write-{free:g}-{hot_writes:g}-{hot_blocks:g}", written)
+    return _replay_pages(name, written)
 
 
 def checkpoints(length: float, hot_writes: float, hot_blocks: float) -> Workload:
@@ -212,10 +221,18 @@ def checkpoints(length: float, hot_writes: float, hot_blocks: float) -> Workload
         length: Updates between two checkpoints, as a share of the database's pages.
         hot_writes: Share of the updates that go to hot pages, in 0..1.
         hot_blocks: Share of the pages that are hot.
+
+    Raises:
+        UserError: A number is out of range.
     """
+    name = f"checkpoints-{length:g}-{hot_writes:g}-{hot_blocks:g}"
+    if not (0 < length <= _LONGEST_CHECKPOINT and 0 < hot_writes < 1 and 0 < hot_blocks < 1):
+        raise UserError(
+            f"workload '{name}': the length must lie in 0..{_LONGEST_CHECKPOINT:g}, both shares between 0 and 1"
+        )
     generator = np.random.default_rng(0)
     pages = _RECORDED_PAGES - _REDO_LOG_PAGES
-    hot, updates = max(1, round(hot_blocks * pages)), max(1, round(length * pages))
+    hot, updates = min(max(1, round(hot_blocks * pages)), pages - 1), max(1, round(length * pages))
     address = _REDO_LOG_PAGES + generator.permutation(pages)
     checkpointed: list[NDArray[np.int64]] = []
     count = 0
@@ -227,7 +244,7 @@ def checkpoints(length: float, hot_writes: float, hot_blocks: float) -> Workload
     written = np.empty(2 * count, np.int64)
     written[::2] = np.arange(count) % _REDO_LOG_PAGES
     written[1::2] = np.concatenate(checkpointed)
-    return _replay_pages(f"checkpoints-{length:g}-{hot_writes:g}-{hot_blocks:g}", written)
+    return _replay_pages(name, written)
 
 
 def _replay_pages(name: str, pages: NDArray[np.int64]) -> Workload:
