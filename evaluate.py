@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from kml_envs.command_line import not_negative, parse_pairs
 from kml_envs.errors import OneLineParser, run_command
 
 
@@ -13,7 +14,6 @@ def main() -> int:
     """Parse the command line, play, and report."""
     arguments = parser().parse_args()
     from agents.judging import JudgingOptions, judge
-    from kml_envs.command_line import parse_pairs
 
     values = vars(arguments)
     workloads = [
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--damo", metavar="FILE", type=Path, help="write what DAMON's monitor finds, as records for damo report")
     add(
         "--deployment",
-        type=float,
+        type=not_negative,
         default=60.0,
         metavar="VOLUMES",
         help="volumes of user writes of the second table, under mode auto; 0: none (default: %(default)g)",

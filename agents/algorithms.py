@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from kml_envs.errors import UserError, unknown_name
 
 Model: TypeAlias = BaseAlgorithm
+DEVICES = ("cpu", "cuda", "auto")
 _ANY = (spaces.Discrete, spaces.Box)
 
 
@@ -118,6 +120,22 @@ def find_algorithm(name: str, action_space: spaces.Space[Any], env_id: str) -> A
             f"algorithm '{name}' needs a {kinds} action space, {env_id} has {action_space}: choose one of {fitting}"
         )
     return algorithm
+
+
+def check_device(name: str) -> None:
+    """Check that torch can compute on a device.
+
+    Args:
+        name: As in `--device`.
+
+    Raises:
+        UserError: It is none of `cpu`, `cuda` and `auto`, or there is no such device here.
+    """
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    # Stable-Baselines3 would fall back to the processor without a word.
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no such device here: choose cpu, or auto for what there is")
 
 
 def make_model(

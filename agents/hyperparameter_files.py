@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from stable_baselines3.common.utils import LinearSchedule
@@ -80,17 +80,11 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
     env_kwargs = model.pop("env_kwargs", None) or {}
     if not isinstance(env_kwargs, Mapping):
         raise UserError(f"env_kwargs {env_kwargs!r}: must be arguments of the environment by name")
-    average_reward = bool(model.pop("average_reward", False))
-    imitate = bool(model.pop("imitate", False))
-    normalize = model.pop("normalize", False)
-    clip_reward = 10.0
-    if isinstance(normalize, Mapping):
-        clip_reward = float(normalize.get("clip_reward", clip_reward))
-        if normalize.get("norm_obs", True):
-            raise UserError("normalize: observations are scaled already, so that only {norm_obs: false} is accepted")
-        normalize = bool(normalize.get("norm_reward", True))
+    average_reward = _switch(model, "average_reward")
+    imitate = _switch(model, "imitate")
+    normalize, clip_reward = _normalization(model.pop("normalize", False))
     return RunSettings(
-        normalize=bool(normalize),
+        normalize=normalize,
         clip_reward=clip_reward,
         env_kwargs=dict(env_kwargs),
         average_reward=average_reward,
@@ -104,16 +98,24 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the arguments as written into what the constructor takes: schedules, activation functions, standardizing.
 
     Raises:
-        UserError: A schedule or an activation function cannot be understood.
+        UserError: A schedule or an activation function cannot be understood, or `gamma` is no discount.
     """
     result = dict(written)
+    gamma = result.get("gamma", 0.0)
+    if not _is_number(gamma) or not 0 <= gamma <= 1:
+        raise UserError(f"gamma {gamma!r}: must be a number in 0..1")
     for key in _SCHEDULED:
         value = result.get(key)
         if isinstance(value, str):
             if not value.startswith("lin_") or not isinstance(plain_value(value[4:]), float):
                 raise UserError(f"{key} '{value}': must be a number, or lin_X for X falling linearly to zero")
             result[key] = LinearSchedule(float(value[4:]), 0.0, 1.0)
-    policy_kwargs = dict(result.get("policy_kwargs") or {})
+    policy_kwargs = result.get("policy_kwargs") or {}
+    if not isinstance(policy_kwargs, Mapping):
+        raise UserError(
+            f"policy_kwargs {policy_kwargs!r}: must be arguments of the policy by name, such as {{net_arch: [64]}}"
+        )
+    policy_kwargs = dict(policy_kwargs)
     activation = policy_kwargs.get("activation_fn")
     if isinstance(activation, str):
         if activation not in _ACTIVATIONS:
@@ -124,6 +126,33 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     if policy_kwargs:
         result["policy_kwargs"] = policy_kwargs
     return result
+
+
+def _normalization(value: object) -> tuple[bool, float]:
+    """Whether rewards are normalized, and the bound after that, from `normalize` as written."""
+    clip_reward: object = 10.0
+    if isinstance(value, Mapping):
+        clip_reward = value.get("clip_reward", clip_reward)
+        if value.get("norm_obs", True):
+            raise UserError("normalize: observations are scaled already, so that only {norm_obs: false} is accepted")
+        value = value.get("norm_reward", True)
+    if not isinstance(value, bool):
+        raise UserError(f"normalize {value!r}: must be true or false, or {{norm_obs: false, norm_reward: true}}")
+    if not _is_number(clip_reward) or not clip_reward > 0:
+        raise UserError(f"normalize: clip_reward {clip_reward!r} must be a positive number")
+    return value, float(clip_reward)
+
+
+def _switch(entry: dict[str, Any], key: str) -> bool:
+    """Take true or false out of an entry; false where it says nothing."""
+    value = entry.pop(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{key} {value!r}: must be true or false")
+    return value
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _positive(entry: dict[str, Any], key: str, default: int | None = None) -> int:

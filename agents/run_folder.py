@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shlex
@@ -103,6 +104,20 @@ class RunFolder:
         _write_yaml(self.config / "config.yml", hyperparameters)
         write_text(self.config / "command.txt", shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
         _write_yaml(self.config / "run.yml", {"seed": seed, "suite_version": SUITE_VERSION, **provenance()})
+
+
+def make_event_folder(folder: Path) -> None:
+    """Make the folder of TensorBoard's event files, or see that it can be written into.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--tensorboard-log {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--tensorboard-log {folder}: Permission denied")
 
 
 @dataclass(frozen=True)

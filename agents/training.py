@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger,
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from agents.algorithms import Algorithm, find_algorithm, make_model
+from agents.algorithms import Algorithm, check_device, find_algorithm, make_model
 from agents.allocator import keep_freed_memory
 from agents.average_reward import AverageReward
 from agents.baselines import Contender, names_of, suite_of
@@ -31,7 +31,7 @@ from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.deployment import EVALUATION_UNITS, Deployments, can_deploy, deploy
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
 from agents.imitation import can_imitate, imitate, observe_builtin
-from agents.run_folder import TRAINING_ONLY, RunFolder, SavedRun, find_saved_run
+from agents.run_folder import TRAINING_ONLY, RunFolder, SavedRun, find_saved_run, make_event_folder
 from agents.saving import restore_reward_statistics, save_model
 from agents.standardize import standardization
 from agents.teaching import learn_from_teachers
@@ -172,6 +172,9 @@ def train(options: TrainingOptions) -> TrainingResult:
     Raises:
         UserError: The options contradict each other, or name what does not exist.
     """
+    if options.num_threads < 1:
+        raise UserError(f"--num-threads {options.num_threads}: must be at least 1")
+    check_device(options.device)
     torch.set_num_threads(options.num_threads)
     keep_freed_memory()
     plan = make_plan(options)
@@ -189,6 +192,8 @@ def train(options: TrainingOptions) -> TrainingResult:
         "deployments": _deployments(plan, validation, deployment_units),
     }
     save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
+    if options.tensorboard_log:
+        make_event_folder(Path(options.tensorboard_log))
     folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
     folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
     board = _set_logger(model, folder, plan, options)
@@ -242,6 +247,8 @@ def make_plan(options: TrainingOptions) -> Plan:
     saved = find_saved_run(Path(options.trained_agent)) if options.trained_agent else None
     before: Mapping[str, Any] = saved.arguments if saved is not None else {}
     env = options.env or before.get("env") or DEFAULT_ENV
+    if saved is not None and before.get("env", env) != env:
+        raise UserError(f"--env {env}: {saved.model} was trained on {before['env']}, and goes on there only")
     algo = options.algo or before.get("algo") or DEFAULT_ALGO
     seed = options.seed if options.seed is not None else before.get("seed", 0)
     if not 0 <= seed < 2**32:

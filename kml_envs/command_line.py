@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +31,21 @@ def parse_pairs(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"{option} '{pair}': '{match[2]}' is not a YAML value") from None
     return result
+
+
+def not_negative(text: str) -> float:
+    """The number that a word of a command line stands for, from 0 on; a `type` of argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number from 0 on")
+    return value
 
 
 def plain_value(value: object) -> object:

@@ -16,6 +16,7 @@ from kml_envs.damon.config import Context, MonitoringAttributes
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.programs import MonitoredPrograms
 from kml_envs.damon.warm_programs import Machine, WarmPrograms
+from kml_envs.envs.arguments import check_kinds
 from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
 from kml_envs.errors import UserError
 from kml_envs.memory_suites import make_memory_workloads
@@ -46,6 +47,14 @@ class ProgramArguments:
     latency_us: float = 0.0
     deadline_us: float | None = None
     warm_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Check that every argument is of its kind, before any is computed with.
+
+        Raises:
+            UserError: One is not.
+        """
+        check_kinds(self)
 
     def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
         """Make what an environment consists of: a maker of subsystems, and the proxy's options.

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from kml_envs.envs.arguments import check_kinds
 from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs import rendering
@@ -58,6 +59,14 @@ class LfsArguments:
     latency_us: float = 0.0
     deadline_us: float | None = None
     warm_volumes: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Check that every argument is of its kind, before any is computed with.
+
+        Raises:
+            UserError: One is not.
+        """
+        check_kinds(self)
 
     def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
         """Make what an environment consists of: a maker of subsystems, and the proxy's options.

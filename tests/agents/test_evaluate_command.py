@@ -22,7 +22,11 @@ def run(*words):
 
 @pytest.mark.slow
 def test_mistakes_are_one_line_and_exit_status_two():
-    for words, reason in (((), "either a model or --policy"), (("--n-seeds", "x"), "invalid int value")):
+    for words, reason in (
+        ((), "either a model or --policy"),
+        (("--n-seeds", "x"), "invalid int value"),
+        (("--policy", "greedy", "--deployment", "-3"), "must be a number from 0 on"),
+    ):
         status, output, errors = run(*words)
         assert (status, output) == (2, "")
         assert reason in errors and errors.count("\n") == 1
@@ -39,6 +43,9 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "greedy", "env_kwargs": {"workloads": "uniform"}}, "choose them by"),
         ({"policy": "greedy", "env_kwargs": {"utilisation": 2.0}}, "utilisation"),
         ({"policy": "random-action", "mode": "fast"}, "unknown mode 'fast'"),
+        ({"policy": "greedy", "mode": "fast"}, "unknown mode 'fast'"),
+        ({"policy": "f2fs", "env": "kml/LfsPacing-v0", "mode": "fast"}, "unknown mode 'fast'"),
+        ({"policy": "greedy", "env_kwargs": {"segments": "abc"}}, "segments 'abc': must be a whole number"),
         ({"policy": "greedy", "workloads": ("zipf",)}, "unknown workload 'zipf'"),
         ({"policy": "greedy", "workloads": ("trace:none.csv",)}, "none.csv: no such file"),
         ({"policy": "greedy", "n_seeds": 0}, "--n-seeds 0"),

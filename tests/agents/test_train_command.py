@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def run(tmp_path, *arguments):
         (["--eval-freq", "-1"], "--eval-freq"),
         (["--eval-deployment", "-1"], "--eval-deployment"),
         (["--device", "toaster"], "toaster"),
+        (["--device", "xpu"], "accepted are auto, cpu, cuda"),
+        (["--num-threads", "0"], "--num-threads 0"),
+        (["-params", "gamma:abc"], "gamma 'abc'"),
+        (["-params", "gamma:1.5"], "gamma 1.5"),
+        (["-params", "policy_kwargs:abc"], "policy_kwargs 'abc'"),
+        (["-params", "normalize:abc"], "normalize 'abc'"),
+        (["-params", "normalize:{norm_obs: false, clip_reward: abc}"], "clip_reward 'abc'"),
+        (["-params", "imitate:abc"], "imitate 'abc'"),
+        (["-params", "average_reward:3"], "average_reward 3"),
+        (["--env-kwargs", "segments:abc"], "segments 'abc': must be a whole number"),
+        (["--tensorboard-log", "/proc/events"], "--tensorboard-log /proc/events"),
+        (["--tensorboard-log", __file__], "File exists"),
     ),
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -60,6 +73,25 @@ def test_mistakes_are_one_line_and_leave_nothing(arguments, message, tmp_path, m
     assert message in told and told.startswith("error: ")
     assert len(told.strip().splitlines()) == 1, told
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    test_mistakes_are_one_line_and_leave_nothing(["--device", "cuda"], "no such device", tmp_path, monkeypatch, capsys)
+
+
+def test_a_run_goes_on_in_its_own_environment_only(tmp_path, monkeypatch, capsys):
+    run_folder = tmp_path / "earlier"
+    settings = run_folder / "kml-LfsTune-v0"
+    settings.mkdir(parents=True)
+    (settings / "args.yml").write_text("env: kml/LfsTune-v0\nalgo: ppo\n")
+    (settings / "config.yml").write_text("n_timesteps: 64\n")
+    with zipfile.ZipFile(run_folder / "kml-LfsTune-v0.zip", "w") as model:
+        model.writestr("data", '{"num_timesteps": 64}')
+    arguments = ["-i", str(run_folder), "--env", "kml/LfsVictim-v0"]
+    test_mistakes_are_one_line_and_leave_nothing(
+        arguments, "was trained on kml/LfsTune-v0", tmp_path, monkeypatch, capsys
+    )
 
 
 def train_command():
