@@ -116,7 +116,9 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         text = compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, progress)
         return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress)}"
     workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
-    make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1).close()
+    environment = make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1)
+    judged.make_policy(environment.single_action_space)  # a policy that does not fit is told before anybody plays
+    environment.close()
     deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
     if options.json is not None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from agents.judging import JudgingOptions, judge
 from agents.results import METRICS
 
 COMMAND = Path(__file__).parents[2] / "evaluate.py"
+PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 
 def run(*words):
@@ -46,6 +48,8 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "greedy", "mode": "fast"}, "unknown mode 'fast'"),
         ({"policy": "f2fs", "env": "kml/LfsPacing-v0", "mode": "fast"}, "unknown mode 'fast'"),
         ({"policy": "greedy", "env_kwargs": {"segments": "abc"}}, "segments 'abc': must be a whole number"),
+        ({"policy": "constant:1,2"}, "12 numbers"),
+        ({"policy": "constant:2"}, "within the action space"),
         ({"policy": "greedy", "workloads": ("zipf",)}, "unknown workload 'zipf'"),
         ({"policy": "greedy", "workloads": ("trace:none.csv",)}, "none.csv: no such file"),
         ({"policy": "greedy", "n_seeds": 0}, "--n-seeds 0"),
@@ -59,10 +63,18 @@ def test_mistakes_are_one_line_and_exit_status_two():
 )
 def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arguments, reason):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agents.judging.compare", lambda *_, **__: pytest.fail("something was played"))
     with pytest.raises(ValueError, match=reason) as error:
         judge(JudgingOptions(**arguments), sys.stderr)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_setting_that_the_page_shows_fits(tmp_path, small):
+    small.pop("workloads")
+    [policy] = re.findall(r"--policy (constant:\S+?)`", PAGE.read_text())
+    options = JudgingOptions(policy=policy, env_kwargs=small, workloads=("uniform",), n_seeds=1, quiet=True)
+    assert f"Policy {policy}" in judge(options, sys.stderr)
 
 
 def test_files_hold_every_episode(tmp_path, small, capsys):
