@@ -6,7 +6,7 @@ import inspect
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -30,6 +30,10 @@ from kml_envs.files import write_arrays
 FloatArray = npt.NDArray[np.float64]
 
 
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """Somebody asked the training to stop, and what was going on has been given up."""
+
+
 class StopRequest:
     """Whether somebody asked the training to stop.
 
@@ -40,6 +44,15 @@ class StopRequest:
     def __init__(self) -> None:
         """Nobody has."""
         self.signal_name = ""
+
+    def check(self) -> None:
+        """Give up what is going on if somebody has.
+
+        Raises:
+            Stopped: Somebody has.
+        """
+        if self.signal_name:
+            raise Stopped
 
 
 @contextmanager
@@ -147,6 +160,7 @@ class Evaluate(_Periodic):
         seed: int,
         threads: int = 1,
         deployments: Deployments | None = None,
+        request: StopRequest | None = None,
     ) -> None:
         """Prepare the environments.
 
@@ -160,6 +174,7 @@ class Evaluate(_Periodic):
             seed: Of the first row; row i is seeded `seed` + i.
             threads: Threads that step the environments.
             deployments: Deployments under mode `auto`; None: without them.
+            request: Upon which an evaluation is given up by raising `Stopped`, and the last one is left out.
         """
         super().__init__(every)
         self.folder = folder
@@ -170,6 +185,7 @@ class Evaluate(_Periodic):
         arguments = {**env_kwargs, **chosen, "mode": "recommendation", "probes": False}
         self.env = make_native_vec_env(env_id, per_workload * len(self.workloads), arguments, threads)
         self.deployments = deployments
+        self.request = request or StopRequest()
         self.history: list[dict[str, Any]] = []
         self.best = -np.inf
 
@@ -179,6 +195,8 @@ class Evaluate(_Periodic):
         self.logger.dump(self.num_timesteps)
 
     def _on_training_end(self) -> None:
+        if self.request.signal_name:
+            return
         if not self.history or self.history[-1]["timesteps"] != self.num_timesteps:
             self._act()
             self.logger.dump(self.num_timesteps)
@@ -189,7 +207,7 @@ class Evaluate(_Periodic):
         self.env.seed(self.seed)
         if self.workloads != (ALL_EPISODES,):
             self.env.set_options([{"workload": workload} for workload in self.workloads for _ in range(per_workload)])
-        episodes = play_once(self.model, self.env)
+        episodes = play_once(self.model, self.env, self.request.check)
         scores = np.array([score(episode) for episode in episodes])
         per = scores.reshape(len(self.workloads), per_workload).mean(axis=1)
         self.history.append(
@@ -219,6 +237,7 @@ class Evaluate(_Periodic):
             self.best = float(scores.mean())
             save_model(self.model, self.folder.best_model)
         if self.deployments is not None:
+            self.request.check()
             self._deploy(self.deployments)
 
     def _deploy(self, deployments: Deployments) -> None:
@@ -311,12 +330,15 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed or 0.0:,.0f}/s")
 
 
-def play_once(model: BaseAlgorithm, env: NativeVecEnv) -> list[dict[str, Any]]:
+def play_once(
+    model: BaseAlgorithm, env: NativeVecEnv, check: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
     """Play one episode in every row, without exploration.
 
     Args:
         model: The model.
         env: The environment; its seeds are set already.
+        check: Called before each step; what it raises ends the episodes.
 
     Returns:
         The `episode` info of each row's first episode.
@@ -325,6 +347,7 @@ def play_once(model: BaseAlgorithm, env: NativeVecEnv) -> list[dict[str, Any]]:
     masked = "action_masks" in inspect.signature(model.predict).parameters
     episodes: list[dict[str, Any] | None] = [None] * env.num_envs
     while None in episodes:
+        check()
         arguments: dict[str, Any] = {"action_masks": env.action_masks()} if masked else {}
         with standardization(model.policy, learning=False):
             actions, _ = model.predict(observations, deterministic=True, **arguments)  # type: ignore[arg-type]

@@ -77,6 +77,7 @@ def closing_report(
     workloads: Sequence[str],
     seeds: Sequence[int],
     algo: str,
+    progress: Progress | None = None,
 ) -> str:
     """What a training prints at its end: the table, and in plain words whether the agent won.
 
@@ -87,9 +88,10 @@ def closing_report(
         workloads: Names.
         seeds: One episode each, on every workload.
         algo: What the agent is called.
+        progress: Told the name of each policy before it plays; what it raises ends the report.
     """
     judged = Contender(f"agent ({algo})", env_id, env_kwargs, lambda space: policy)
-    return report(compare(judged, workloads, seeds))
+    return report(compare(judged, workloads, seeds, progress=progress))
 
 
 def report(comparison: Comparison) -> str:

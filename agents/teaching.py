@@ -40,7 +40,13 @@ Acting = Callable[[Array], Array]
 
 
 def learn_from_teachers(
-    policy: ActorCriticPolicy, env_id: str, env_kwargs: Mapping[str, Any], *, seed: int, threads: int
+    policy: ActorCriticPolicy,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    *,
+    seed: int,
+    threads: int,
+    check: Callable[[], None] = lambda: None,
 ) -> float:
     """Train the policy's mean action on the teachers of an environment; the workloads are the training suite's.
 
@@ -50,6 +56,7 @@ def learn_from_teachers(
         env_kwargs: Its arguments, but for workloads and mode.
         seed: Of episodes, mixtures, batches and noise.
         threads: Workloads that are played at the same time.
+        check: Called before each step and each update, in several threads; what it raises ends the lesson.
 
     Returns:
         Mean squared difference from the teachers in the last batch.
@@ -69,22 +76,24 @@ def learn_from_teachers(
 
     def play_all(acting: Mapping[str, Acting], first_seed: int) -> None:
         with ThreadPoolExecutor(threads) as pool:
-            seen = pool.map(lambda name: _observe(environments[name], acting[name], first_seed), workloads)
+            seen = pool.map(lambda name: _observe(environments[name], acting[name], first_seed, check), workloads)
             for name, found in zip(workloads, seen, strict=True):
                 observations.append(found)
                 actions.append(np.tile(teachers[name], (len(found), 1)))
 
     difference = np.inf
-    for number in range(MIXED_PASSES + OWN_PASSES):
-        if number < MIXED_PASSES:
-            acting = {name: _mixture(name, teachers, generator) for name in workloads}
-        else:
-            acting = dict.fromkeys(workloads, mean_action(policy))
-        play_all(acting, seed + ROWS * number)
-        if number >= MIXED_PASSES - 1:
-            difference = _fit(policy, np.concatenate(observations), np.concatenate(actions), generator)
-    for environment in environments.values():
-        environment.close()
+    try:
+        for number in range(MIXED_PASSES + OWN_PASSES):
+            if number < MIXED_PASSES:
+                acting = {name: _mixture(name, teachers, generator) for name in workloads}
+            else:
+                acting = dict.fromkeys(workloads, mean_action(policy))
+            play_all(acting, seed + ROWS * number)
+            if number >= MIXED_PASSES - 1:
+                difference = _fit(policy, np.concatenate(observations), np.concatenate(actions), generator, check)
+    finally:
+        for environment in environments.values():
+            environment.close()
     return difference
 
 
@@ -99,12 +108,13 @@ def mean_action(policy: ActorCriticPolicy) -> Acting:
     return act
 
 
-def _observe(environment: NativeEnv, acting: Acting, first_seed: int) -> Array:
+def _observe(environment: NativeEnv, acting: Acting, first_seed: int, check: Callable[[], None]) -> Array:
     """What is seen in one episode of each row, (steps * rows, F)."""
     seeds: Any = [first_seed + row for row in range(ROWS)]  # Gymnasium's annotation knows only one seed for all rows
     current, _ = environment.reset(seed=seeds)
     seen, finished = [], np.zeros(ROWS, np.bool_)
     while not finished.all():
+        check()
         seen.append(current)
         current, _, _, finished, _ = environment.step(acting(current).astype(np.float32))
     return np.concatenate(seen)
@@ -118,7 +128,13 @@ def _mixture(name: str, teachers: Mapping[str, Array], generator: np.random.Gene
     return lambda seen: action
 
 
-def _fit(policy: ActorCriticPolicy, observations: Array, actions: Array, generator: np.random.Generator) -> float:
+def _fit(
+    policy: ActorCriticPolicy,
+    observations: Array,
+    actions: Array,
+    generator: np.random.Generator,
+    check: Callable[[], None],
+) -> float:
     """Regress the mean action on the observations; the statistics of standardizing come from all of them."""
     order = generator.permutation(len(observations))
     seen = torch.as_tensor(observations[order], dtype=torch.float32)
@@ -133,6 +149,7 @@ def _fit(policy: ActorCriticPolicy, observations: Array, actions: Array, generat
     optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     loss = torch.zeros(())
     for _ in range(UPDATES):
+        check()
         rows = torch.as_tensor(generator.integers(len(features), size=BATCH))
         blurred = features[rows] + NOISE * torch.randn(BATCH, features.shape[1], generator=noise)
         mean = policy.action_net(policy.mlp_extractor.forward_actor(blurred))

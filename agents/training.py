@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,8 @@ from agents.callbacks import (
     SaveCheckpoints,
     ShowProgress,
     Stop,
+    Stopped,
+    StopRequest,
     stoppable,
 )
 from agents.costs import HELD_OUT_SEEDS, compare_costs
@@ -41,7 +44,7 @@ from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
 from kml_envs.long_episodes import UNITS, episode_length, is_own
 from kml_envs.proxy.modes import AUTO
-from kml_envs.serve.recording import Recorder, read_recording
+from kml_envs.serve.recording import Recorder, Recording, read_recording
 
 DEFAULT_ENV = "kml/LfsTune-v0"
 DEFAULT_ALGO = "ppo"
@@ -194,24 +197,16 @@ def train(options: TrainingOptions) -> TrainingResult:
     save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
     if options.tensorboard_log:
         make_event_folder(Path(options.tensorboard_log))
-    folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
-    folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
-    board = _set_logger(model, folder, plan, options)
-    layout = layout_of(plan.env, auto=plan.online, deployed=deployment_units > 0)
     say: Callable[..., None] = print if options.verbose else _silent
-    say(f"{plan.algo} on {plan.env}: {plan.further_steps:,} steps in {env.num_envs} environments, into {folder.path}")
-    say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
-    evaluate = Evaluate(folder, plan.env, plan.played_kwargs, validation, **evaluate_arguments)
-    if recording is not None:
-        agreement = imitate(model, recording, seed=plan.seed)
-        say(f"imitated the built-in algorithm of {options.offline}: agreement {agreement:.3f}")
-    elif plan.online and plan.saved is None and not plan.settings.imitate:
-        fresh = observe_builtin(plan.env, plan.env_kwargs, seed=_IMITATION_SEED + plan.seed)
-        if can_imitate(model, fresh):
-            say(f"imitated the built-in algorithm: agreement {imitate(model, fresh, seed=plan.seed):.3f}")
-        else:
-            say(f"began without imitation: no {plan.algo} policy can express the built-in algorithm of {plan.env}")
     with stoppable() as request:
+        folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
+        folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
+        board = _set_logger(model, folder, plan, options)
+        layout = layout_of(plan.env, auto=plan.online, deployed=deployment_units > 0)
+        steps = f"{plan.further_steps:,} steps in {env.num_envs} environments"
+        say(f"{plan.algo} on {plan.env}: {steps}, into {folder.path}")
+        say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
+        evaluate = Evaluate(folder, plan.env, plan.played_kwargs, validation, **evaluate_arguments, request=request)
         callbacks: list[BaseCallback] = [
             RecordSystem(env, plan.env, plan.further_steps, plan.entry, layout),
             evaluate,
@@ -219,16 +214,21 @@ def train(options: TrainingOptions) -> TrainingResult:
             SaveCheckpoints(folder, save_freq),
             Stop(request),
         ]
-        _learn(model, plan, callbacks, options, evaluate)
-    if env.recorder is not None:
-        env.recorder.flush()
-    final = folder.checkpoint(model.num_timesteps) if request.signal_name else folder.final_model
-    save_model(model, final)
-    if request.signal_name:
-        say(f"stopped by {request.signal_name} after {model.num_timesteps:,} steps; continue with")
-        say(f"  python train.py -i {final}")
-    elif options.closing:
-        _close(model, folder, plan, deployment_units, say)
+        with suppress(Stopped):
+            _imitate(model, plan, recording, options, request, say)
+            _learn(model, plan, callbacks, options, evaluate, request)
+        if env.recorder is not None:
+            env.recorder.flush()
+        final = folder.checkpoint(model.num_timesteps) if request.signal_name else folder.final_model
+        save_model(model, final)
+        if request.signal_name:
+            say(f"stopped by {request.signal_name} after {model.num_timesteps:,} steps; continue with")
+            say(f"  python train.py -i {final}")
+        elif options.closing:
+            try:
+                _close(model, folder, plan, deployment_units, say, request)
+            except Stopped:
+                say(f"stopped by {request.signal_name} in the closing table; the training itself is complete")
     say(f"models, evaluations and settings: {folder.path}")
     if board is not None:
         say(f"tensorboard --logdir {board}")
@@ -313,8 +313,35 @@ def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str
     return model
 
 
+def _imitate(
+    model: BaseAlgorithm,
+    plan: Plan,
+    recording: Recording | None,
+    options: TrainingOptions,
+    request: StopRequest,
+    say: Callable[..., None],
+) -> None:
+    """Begin as the built-in algorithm: of a recording, or, to learn under mode `auto`, of decisions made now."""
+    if recording is not None:
+        agreement = imitate(model, recording, seed=plan.seed)
+        say(f"imitated the built-in algorithm of {options.offline}: agreement {agreement:.3f}")
+    elif plan.online and plan.saved is None and not plan.settings.imitate:
+        fresh = observe_builtin(plan.env, plan.env_kwargs, seed=_IMITATION_SEED + plan.seed)
+        request.check()
+        if can_imitate(model, fresh):
+            say(f"imitated the built-in algorithm: agreement {imitate(model, fresh, seed=plan.seed):.3f}")
+        else:
+            say(f"began without imitation: no {plan.algo} policy can express the built-in algorithm of {plan.env}")
+    request.check()
+
+
 def _learn(
-    model: BaseAlgorithm, plan: Plan, callbacks: list[BaseCallback], options: TrainingOptions, evaluate: Evaluate
+    model: BaseAlgorithm,
+    plan: Plan,
+    callbacks: list[BaseCallback],
+    options: TrainingOptions,
+    evaluate: Evaluate,
+    request: StopRequest,
 ) -> None:
     """Train for the planned steps, with a progress bar where one is wanted."""
     if plan.settings.imitate and plan.saved is None:
@@ -324,6 +351,7 @@ def _learn(
             plan.played_kwargs,
             seed=plan.seed,
             threads=plan.settings.env_threads,
+            check=request.check,
         )
     shown = options.progress if options.progress is not None else sys.stderr.isatty()
     total = model.num_timesteps + plan.further_steps
@@ -363,21 +391,39 @@ def _set_logger(model: BaseAlgorithm, folder: RunFolder, plan: Plan, options: Tr
 
 
 def _close(
-    model: BaseAlgorithm, folder: RunFolder, plan: Plan, deployment_units: float, say: Callable[..., None]
+    model: BaseAlgorithm,
+    folder: RunFolder,
+    plan: Plan,
+    deployment_units: float,
+    say: Callable[..., None],
+    request: StopRequest,
 ) -> None:
     """Play the held-out workloads with the best model, and print what came of it, under mode `auto` too."""
     from agents.evaluation import closing_report
+
+    def check(name: str) -> None:
+        request.check()
 
     model.set_parameters(str(folder.best_model), device=model.device)
     judged = Contender(f"agent ({plan.algo})", plan.env, plan.played_kwargs, lambda space: model)
     workloads: Sequence[str] = ()
     seeds: Sequence[int] = HELD_OUT_SEEDS
     if is_own(plan.env):
-        say(compare_costs(judged.name, plan.env, judged.env_kwargs, judged.make_policy))
+        say(compare_costs(judged.name, plan.env, judged.env_kwargs, judged.make_policy, progress=check))
     else:
         say("playing the held-out workloads ...", flush=True)
         workloads, seeds = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env)), CLOSING_SEEDS
-        say(closing_report(plan.env, plan.played_kwargs, model, workloads=workloads, seeds=seeds, algo=plan.algo))
+        report = closing_report(
+            plan.env,
+            plan.played_kwargs,
+            model,
+            workloads=workloads,
+            seeds=seeds,
+            algo=plan.algo,
+            progress=check,
+        )
+        say(report)
+    request.check()
     if deployment_units > 0:
         deployments = Deployments.on_every(judged, workloads, seeds, deployment_units)
         say(f"\n{deploy(judged, deployments)}")

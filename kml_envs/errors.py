@@ -41,6 +41,8 @@ class OneLineParser(argparse.ArgumentParser):
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command line's main function; a `UserError` becomes one line on standard error and exit status 2.
 
+    Ctrl-C, where the command does not handle it, becomes one line and status 130, as shells count it.
+
     Args:
         main: The command; its return value is the exit status (None means 0).
     """
@@ -49,6 +51,9 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
