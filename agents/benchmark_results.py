@@ -171,7 +171,7 @@ class SuiteResult:
             float(extra[run, workload, episode]),
             list(self.deployments)[run],
             self.references.workloads[workload],
-            self.references.seeds[episode] if single else None,
+            list(self.deployments.values())[run].seeds[episode] if single else None,
         )
 
     def _charged(self) -> FloatArray | None:

@@ -32,7 +32,7 @@ from agents.evaluation import play_oracles
 from agents.goals import DEPLOYMENT, Goal, GoalKind
 from agents.hyperparameter_files import read_entry
 from agents.measures import MEAN_SCORE, TAIL_LATENCY, WRITE_AMPLIFICATION, Measure
-from agents.playing import evaluate
+from agents.playing import evaluate, evaluate_together, is_asked_often
 from agents.results import Evaluation, join
 from kml_envs.errors import unknown_name
 from kml_envs.lfs.oracle import OracleKind
@@ -55,6 +55,7 @@ class BenchmarkSuite:
         measure: What is compared, whether less or more of it is better, and how workloads are averaged.
         goals: What is to be reached.
         deployment: Length of a deployment under mode `auto`, as arguments of the environment; empty: there is none.
+        deployed_seeds: How many of the episodes' seeds are deployed; None: all.
         env_kwargs: Arguments of the environment.
         workloads: Suites or workloads to play; empty: the environment's held-out suite.
         episode_seeds: One episode each, on every workload.
@@ -66,6 +67,7 @@ class BenchmarkSuite:
     measure: Measure = WRITE_AMPLIFICATION
     goals: tuple[Goal, ...] = ()
     deployment: Mapping[str, float] = field(default_factory=dict)
+    deployed_seeds: int | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
     episode_seeds: tuple[int, ...] = EPISODE_SEEDS
@@ -118,7 +120,11 @@ SUITES: dict[str, BenchmarkSuite] = {
                 Goal(GoalKind.OWN_BUILTIN, 0.4, TAIL_LATENCY.metric),
                 Goal(GoalKind.OWN_BUILTIN, 0.7, "stall_ms"),
                 Goal(GoalKind.OWN_BUILTIN, 0.0, WRITE_AMPLIFICATION.metric),
+                DEPLOYMENT,
             ),
+            # A window of the agent's has ten thousand decisions: the sixty volumes of the others would take an hour.
+            deployment={"episode_volumes": 30.0},
+            deployed_seeds=1,
         ),
         BenchmarkSuite(
             "damon-reclaim",
@@ -197,7 +203,7 @@ def play_alone(suite: BenchmarkSuite) -> Evaluation | None:
     if not suite.deployment:
         return None
     kwargs = {**suite.env_kwargs, **suite.deployment, "mode": "emergency"}
-    return evaluate(Contender("built-in", suite.env_id, kwargs), suite.played, suite.episode_seeds)
+    return _deployed(suite, Contender("built-in", suite.env_id, kwargs))
 
 
 def play_deployment(suite: BenchmarkSuite, policy: Policy, alone: Evaluation | None = None) -> Evaluation | None:
@@ -216,4 +222,10 @@ def play_deployment(suite: BenchmarkSuite, policy: Policy, alone: Evaluation | N
         return None
     kwargs = {**suite.env_kwargs, **suite.deployment, "mode": "auto"}
     auto = Contender(AGENT, suite.env_id, kwargs, lambda space: policy)
-    return join([evaluate(auto, suite.played, suite.episode_seeds), alone])
+    return join([_deployed(suite, auto), alone])
+
+
+def _deployed(suite: BenchmarkSuite, contender: Contender) -> Evaluation:
+    """Play a deployment's episodes; where the agent is asked often, all in one environment."""
+    play = evaluate_together if is_asked_often(suite.env_id) else evaluate
+    return play(contender, suite.played, suite.episode_seeds[: suite.deployed_seeds])

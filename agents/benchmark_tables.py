@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,8 @@ def sentences(result: SuiteResult) -> list[str]:
     worst, single_worst = result.dearest(), result.dearest(single=True)
     if worst is not None and single_worst is not None:
         said.append(
-            f"Under mode auto, over {_length(result.suite.deployment)}, the extra cost that the proxy charges is at "
-            f"most {100 * worst.share:+.2f} % of what the built-in algorithm alone costs ({result.builtins[0]}): "
+            f"Under mode auto, over {_length(result)}, the extra cost that the proxy charges is at most "
+            f"{100 * worst.share:+.2f} % of what the built-in algorithm alone costs ({result.builtins[0]}): "
             f"training seed {worst.training_seed}, {worst.workload}. In a single episode it is at most "
             f"{100 * single_worst.share:+.2f} %: training seed {single_worst.training_seed}, {single_worst.workload}, "
             f"episode {single_worst.episode_seed}."
@@ -190,11 +190,15 @@ def _worst(result: SuiteResult, what: str, against: FloatArray) -> str:
     return f"Its worst workload is {workload}: {result.suite.measure.compared_text(gain)} than {what}."
 
 
-def _length(deployment: Mapping[str, float]) -> str:
-    """How long a deployment lasts, in words."""
-    if "episode_volumes" in deployment:
-        return f"{deployment['episode_volumes']:g} volumes of user writes"
-    return f"{deployment['episode_s']:g} s"
+def _length(result: SuiteResult) -> str:
+    """How long a deployment lasts and how many there are, in words."""
+    deployment = result.suite.deployment
+    played = len(next(iter(result.deployments.values())).seeds)
+    volumes = "episode_volumes" in deployment
+    length = (
+        f"{deployment['episode_volumes']:g} volumes of user writes" if volumes else f"{deployment['episode_s']:g} s"
+    )
+    return f"{length} ({played} episode{'s' * (played != 1)} a workload)"
 
 
 def _plain(values: Any) -> Any:  # noqa: ANN401 (lists as deep as the array)

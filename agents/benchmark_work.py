@@ -128,6 +128,7 @@ class SuiteFolder:
             "episode_seeds": list(suite.episode_seeds),
             "built-in algorithms": [contender.name for contender in suite.builtins],
             "deployment": dict(suite.deployment),
+            "deployed seeds": suite.deployed_seeds,
             "noted of each episode": [*EVERYTHING, CHARGED_COST],
         }
         plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(settings, sort_keys=False))

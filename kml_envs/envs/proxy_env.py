@@ -212,6 +212,7 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators: list[np.random.Generator] = []
         self._ended: BoolArray = np.zeros(num_envs, dtype=np.bool_)
+        self._summary: dict[str, Array] = {}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -255,7 +256,7 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
             infos = _masked(step_infos, ~self._none())
             observations = self._episodes.observe().features
         if np.count_nonzero(truncated):
-            summary = self._episodes.summary()
+            summary = self._summarized(truncated)
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
                 infos |= _final_infos(observations, _masked({**step_infos, **summary}, truncated), truncated)
                 observations = self._episodes.begin(truncated, self._generators, self._none()).features
@@ -284,6 +285,12 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """End the proxy's life."""
         self._episodes.close()
+
+    def _summarized(self, truncated: BoolArray) -> dict[str, Array]:
+        """The episodes' summaries; rows that stand still at their end are not summed up again at every step."""
+        if self.autoreset_mode is not AutoresetMode.DISABLED or np.count_nonzero(truncated & ~self._ended):
+            self._summary = self._episodes.summary()
+        return {name: values.copy() for name, values in self._summary.items()}
 
     def _none(self) -> BoolArray:
         """(N,) False, a new array."""

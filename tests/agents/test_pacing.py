@@ -1,17 +1,20 @@
 """Comparisons and trainings of `kml/LfsPacing-v0`: the right suite, the right measure, and the cleaner to beat."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from agents.baselines import PACING, Contender, builtin_contender, compared_builtins, named_contender, suite_of
 from agents.benchmark_results import SuiteResult
-from agents.benchmark_suites import SUITES
+from agents.benchmark_suites import SUITES, play_deployment
 from agents.benchmark_tables import describe_suite
 from agents.callbacks import score
 from agents.evaluation import compare, report
 from agents.exports import write_csv, write_json
+from agents.pace_search import RulePolicy
 from agents.pacing_tables import TAILS, verdict
-from agents.playing import evaluate, play
+from agents.playing import evaluate, evaluate_together, play
 from agents.q_learning_cleaner import ACTIONS, QLearningCleaner
 from agents.results import Evaluation
 from agents.shipped import load_agent
@@ -99,6 +102,29 @@ def test_workloads_side_by_side_play_as_each_alone():
     for row, workload in enumerate(WORKLOADS):
         for name, values in play(contender, workload, (1, 2)).items():
             assert np.array_equal(together.metrics[name][0, row], values), name
+
+
+def test_all_episodes_in_one_environment_are_those_of_one_workload_alone():
+    contender = named_contender("rule", PACING, SMALL)
+    one, alone = (each(contender, WORKLOADS[:1], (1, 2)) for each in (evaluate_together, evaluate))
+    assert one.metrics.keys() == alone.metrics.keys()
+    for name, values in one.metrics.items():
+        assert np.array_equal(values, alone.metrics[name]), name
+    both = evaluate_together(contender, WORKLOADS, (1, 2))
+    assert both.write_amplification.shape == (1, 2) and both.seeds == (1, 2)
+    assert not np.array_equal(both.metrics["stall_ms"][0, 0], both.metrics["stall_ms"][0, 1])
+
+
+def test_deployment_charges_what_latencies_and_moved_blocks_cost():
+    kwargs = {**SMALL, "window_volumes": 2.0}
+    suite = dataclasses.replace(
+        SUITES["lfs-pacing"], workloads=WORKLOADS, env_kwargs=kwargs, deployment={"episode_volumes": 14.0}
+    )
+    deployed = play_deployment(suite, RulePolicy())
+    assert deployed.policies == ("agent", "built-in") and deployed.seeds == suite.episode_seeds[:1]
+    assert (deployed.metrics["user_blocks"][0] == deployed.metrics["user_blocks"][1]).all()
+    assert deployed.metrics["charged_cost"] == pytest.approx(1e6 * deployed.metrics["cost_ms"])
+    assert not np.array_equal(*deployed.metrics["charged_cost"])  # it has acted somewhere
 
 
 def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
