@@ -5,7 +5,8 @@
     python -m agents.action_search --env kml/DamonMonitor-v0             # by the score, for an environment of DAMON
 
 Prints each generation, and at the end the action to put into `initial_action` of a hyperparameter file. Rubinstein and
-Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussian to them, repeat.
+Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussian to them, repeat. The Gaussian is
+diagonal: the method stands in for CMA-ES, which would learn correlations between the numbers too.
 """
 
 from __future__ import annotations

@@ -250,8 +250,8 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
     """What `evaluate.py --policy NAME` stands for.
 
     Args:
-        name: A built-in algorithm, `random-action[:SEED]`, `constant:NUMBER[,NUMBER…]`, or, of `kml/LfsPacing-v0`,
-            `rule`: the linear rule that training begins with.
+        name: A built-in algorithm, `random-action[:SEED]`, `constant:NUMBER[,NUMBER…]`, or, of `kml/LfsVictim-v0`
+            and `kml/LfsPacing-v0`, `rule`: the linear rule that training begins with.
         env_id: The environment.
         env_kwargs: Its arguments.
 
@@ -259,10 +259,11 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
         UserError: The name is none of these.
     """
     kind, _, argument = name.partition(":")
-    if name == "rule" and env_id == PACING:
-        from agents.pace_search import RulePolicy  # imports this module, and torch
+    if name == "rule" and env_id in (VICTIM, PACING):
+        from agents import pace_search, rule_search  # these import this module, and torch
 
-        return Contender(name, env_id, env_kwargs, lambda space: RulePolicy())
+        rule = rule_search.RulePolicy if env_id == VICTIM else pace_search.RulePolicy
+        return Contender(name, env_id, env_kwargs, lambda space: rule())
     if kind == "random-action":
         seed = int(_numbers(argument)[0]) if argument else 0
         return Contender(name, env_id, env_kwargs, lambda space: RandomPolicy(space, seed))

@@ -11,10 +11,13 @@ warm-up). The oracles take less than that; agents take most, and their deploymen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium
+
+from agents import pace_search, rule_search
 from agents.baselines import (
     PACING,
     TUNE,
@@ -27,7 +30,7 @@ from agents.baselines import (
     shipped_builtins,
     suite_of,
 )
-from agents.damon_environments import DAMON_ENVIRONMENTS, MONITOR, RECLAIM, TIER
+from agents.damon_environments import MONITOR, RECLAIM, TIER
 from agents.evaluation import play_oracles
 from agents.goals import DEPLOYMENT, Goal, GoalKind
 from agents.hyperparameter_files import read_entry
@@ -42,6 +45,14 @@ AGENT = "agent"
 START = "start of the training"
 _VOLUMES = {"episode_volumes": 60.0}
 _HALF_AN_HOUR = {"episode_s": 1800.0}
+
+
+_STARTS: dict[str, tuple[str, Callable[[gymnasium.Space[Any], Any], Policy]]] = {
+    "initial_action": ("constant action", lambda space, numbers: ConstantPolicy(space, tuple(numbers))),
+    "initial_weights": ("linear rule", lambda space, weights: rule_search.RulePolicy(weights)),
+    "initial_rule": ("linear rule", lambda space, numbers: pace_search.RulePolicy(numbers)),
+}
+"""What training begins with, by the hyperparameter that names it: in words, and as a policy."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +196,23 @@ def play_references(suite: BenchmarkSuite) -> Evaluation:
 
 
 def start_contender(suite: BenchmarkSuite) -> Contender | None:
-    """The constant action that agents of DAMON's environments begin with: what was there before they learned."""
-    if suite.env_id not in DAMON_ENVIRONMENTS:
+    """What training begins with, before it has learned anything; None where the hyperparameters name nothing."""
+    if (found := _start(suite)) is None:
         return None
-    action = tuple(read_entry(suite.algo, suite.env_id)["policy_kwargs"]["initial_action"])
-    return Contender(START, suite.env_id, suite.env_kwargs, lambda space: ConstantPolicy(space, action))
+    make, numbers = _STARTS[found[0]][1], found[1]
+    return Contender(START, suite.env_id, suite.env_kwargs, lambda space: make(space, numbers))
+
+
+def start_text(suite: BenchmarkSuite) -> str:
+    """What it is: a constant action, or a linear rule."""
+    found = _start(suite)
+    return "start" if found is None else _STARTS[found[0]][0]
+
+
+def _start(suite: BenchmarkSuite) -> tuple[str, Any] | None:
+    """The hyperparameter that names it, and its value."""
+    given = read_entry(suite.algo, suite.env_id).get("policy_kwargs", {})
+    return next(((name, given[name]) for name in _STARTS if name in given), None)
 
 
 def play_agent(suite: BenchmarkSuite, policy: Policy) -> Evaluation:

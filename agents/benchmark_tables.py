@@ -16,7 +16,7 @@ from agents.baselines import LISTED_BUILTINS
 from agents.benchmark_goals import goal_rows
 from agents.benchmark_latencies import latency_table
 from agents.benchmark_results import SuiteResult, over_runs
-from agents.benchmark_suites import START
+from agents.benchmark_suites import START, start_text
 from agents.measures import TAIL_LATENCY
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval, geometric_mean
@@ -61,8 +61,9 @@ def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:
     measure, single = result.suite.measure, result.best_single()
     names, best = result.best_builtin()
     deployed = result.deployed_gain()
-    header = ["workload", "best built-in", "its value", single, "agent", "against the best", *result.oracles]
-    columns = [result.reference(single), best, *(result.reference(name) for name in result.oracles)]
+    starts = [START] if START in result.references.policies else []
+    header = ["workload", "best built-in", "its value", single, *starts, "agent", "against the best", *result.oracles]
+    columns = [best, *(result.reference(name) for name in (single, *starts, *result.oracles))]
     body: Rows = []
     for row, workload in enumerate(result.references.workloads):
         body.append([workload, names[row], *_cells(result, result.agent[:, row], [column[row] for column in columns])])
@@ -104,7 +105,8 @@ def sentences(result: SuiteResult) -> list[str]:
         said.append(_worst(result, "the best of that list", result.best_builtin(result.listed)[1]))
     if START in result.references.policies:
         gain = result.gain(result.reference(START))
-        said.append(f"Against the constant action that its training begins with: {measure.gain_text(gain)}.")
+        what = start_text(result.suite)
+        said.append(f"Against the {what} that its training begins with: {measure.gain_text(gain)}.")
     for oracle in result.oracles:
         score = result.normalized_score(oracle)
         if not np.isnan(score.estimate):
@@ -175,13 +177,13 @@ def _bracketed(interval: Interval, decimals: int = 3) -> str:
 
 
 def _cells(result: SuiteResult, runs: FloatArray, references: Sequence[FloatArray | float]) -> list[str]:
-    """One row's cells: the best built-in's value, the best single one's, the agent's, its change, the oracles'."""
+    """One row's cells: the agent's value and its change against the first reference stand before the oracles'."""
     measure = result.suite.measure
-    single, best, *oracles = (float(value) for value in references)
+    values = [float(value) for value in references]
     own = over_runs(runs)
-    change = float(measure.change(np.asarray(own.estimate), np.asarray(best)))
-    texts = [measure.value_text(best), measure.value_text(single), _bracketed(own, measure.decimals)]
-    return [*texts, measure.change_text(change), *(measure.value_text(value) for value in oracles)]
+    change = float(measure.change(np.asarray(own.estimate), np.asarray(values[0])))
+    texts, before = [measure.value_text(value) for value in values], len(values) - len(result.oracles)
+    return [*texts[:before], _bracketed(own, measure.decimals), measure.change_text(change), *texts[before:]]
 
 
 def _worst(result: SuiteResult, what: str, against: FloatArray) -> str:

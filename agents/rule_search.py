@@ -4,12 +4,12 @@
 
 A rule scores each candidate by a weighted sum of its features, whatever the volume looks like; the highest is cleaned.
 Prints each generation, and at the end the `initial_weights` to put into a hyperparameter file, where the candidate
-policy's scores begin.
+policy's scores begin. `python evaluate.py --policy rule --env kml/LfsVictim-v0` plays the rule in that file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ from agents.action_search import (
     mean_loss,
     report,
 )
-from agents.baselines import VICTIM
+from agents.baselines import VICTIM, Array, State
+from agents.hyperparameter_files import read_entry
 from kml_envs.errors import OneLineParser, run_command
 from kml_envs.lfs.observation import CANDIDATE_FEATURES, CANDIDATES, CONTEXT_FEATURES
 
@@ -69,6 +70,29 @@ def choose(observations: npt.NDArray[np.float32], weights: FloatArray) -> npt.ND
     candidates = observations[:, len(CONTEXT_FEATURES) :].reshape(len(observations), CANDIDATES, -1)
     scores = np.einsum("nkf,nf->nk", candidates[..., 1:], weights)
     return np.asarray(np.where(candidates[..., 0] > 0.5, scores, -np.inf).argmax(axis=1))
+
+
+class RulePolicy:
+    """A linear rule at work; by default the one that training begins with, as `evaluate.py --policy rule`."""
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        """Recommend by a rule.
+
+        Args:
+            weights: Weight by name of a candidate's feature, others 0; None: those in the hyperparameters.
+        """
+        given = read_entry("ppo_mask", VICTIM)["policy_kwargs"]["initial_weights"] if weights is None else weights
+        self._weights = np.array([float(given.get(name, 0.0)) for name in _FEATURES])
+
+    def predict(
+        self,
+        observation: Array,
+        state: State = None,
+        episode_start: Array | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Array, State]:
+        """Candidates (N,) from observations (N, 285)."""
+        return choose(observation, np.tile(self._weights, (len(observation), 1))), state
 
 
 if __name__ == "__main__":

@@ -8,17 +8,27 @@ import sys
 import numpy as np
 import pytest
 
-from agents.baselines import TUNE, VICTIM, RandomPolicy
+from agents.baselines import TUNE, VICTIM, Contender, RandomPolicy, builtin_contender, named_contender
 from agents.benchmark_goals import goal_rows, reached
 from agents.benchmark_plots import plot_suite
 from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
-from agents.benchmark_suites import START, SUITES, BenchmarkSuite, play_agent, play_deployment
+from agents.benchmark_suites import (
+    START,
+    SUITES,
+    BenchmarkSuite,
+    play_agent,
+    play_deployment,
+    start_contender,
+    start_text,
+)
 from agents.benchmark_tables import describe_suite, markdown_suite, write_suite_csv, write_suite_json
 from agents.damon_environments import BEST_STATIC
 from agents.goals import DEPLOYMENT, Goal, GoalKind
 from agents.judging import JudgingOptions, judge
 from agents.measures import MEAN_SCORE, WRITE_AMPLIFICATION
+from agents.playing import evaluate
 from agents.results import CHARGED_COST, METRICS, Evaluation, join
+from agents.rule_search import RulePolicy
 from agents.statistics import Interval
 from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind
@@ -135,6 +145,34 @@ def test_neither_oracles_nor_the_start_are_builtin_algorithms(scored):
     text = describe_suite(result)
     assert "best single built-in algorithm (senpai)" in text
     assert "constant action that its training begins with: 0.0667 [0.0000, 0.1500] higher in mean." in text
+    lines = text.splitlines()
+    row = next(line.split() for line in lines if line.startswith("skewed"))
+    assert row[:5] == ["skewed", "prcl", "0.0000", "-0.1000", "0.2000"]  # the start stands before the agent
+    assert row[-2:] == ["0.5000", "0.4500"] and "[" in row[6]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_compares_with_what_training_begins_with(name):
+    start = start_contender(SUITES[name])
+    assert (start.name, start.env_id, start.builtin) == (START, SUITES[name].env_id, False)
+    rules = ("lfs-victim", "lfs-pacing")
+    assert start_text(SUITES[name]) == ("linear rule" if name in rules else "constant action")
+
+
+def test_nothing_is_compared_where_training_begins_with_nothing():
+    nothing = BenchmarkSuite("try-out", TUNE, "a2c")
+    assert start_contender(nothing) is None
+
+
+def test_the_rule_of_choosing_victims_plays(small):
+    """By valid share alone it is greedy: the built-in algorithm's own choice is the first candidate."""
+    greedy = Contender("rule", VICTIM, small, lambda space: RulePolicy({"valid_share": -1.0}))
+    rule, builtin = (
+        evaluate(one, ["zipf-0.9"], (1, 2)) for one in (greedy, builtin_contender("greedy", VICTIM, small))
+    )
+    assert np.array_equal(rule.metrics["moved_blocks"], builtin.metrics["moved_blocks"])
+    searched = evaluate(named_contender("rule", VICTIM, small), ["zipf-0.9"], (1, 2))
+    assert searched.write_amplification < builtin.write_amplification
 
 
 def test_gains_and_losses_in_words():
