@@ -46,7 +46,7 @@ def reached(goal: Goal, result: SuiteResult) -> Interval:
     if kind is GoalKind.WORST_WORKLOAD:
         return result.worst_gain(result.best_builtin()[1])[1]
     if kind is GoalKind.NORMALIZED_SCORE:
-        return result.normalized_score(goal.of)
+        return result.normalized_score(goal.of, goal.workloads)
     if kind is GoalKind.OWN_BUILTIN:
         builtin = result.references.of(result.builtins[0], goal.of).sum()
         own = np.array([run.of(run.policies[0], goal.of).sum() for run in result.runs.values()])

@@ -136,15 +136,21 @@ class SuiteResult:
         worst = over_whole_runs(self.agent, lambda runs: float(self.suite.measure.gain(_by_workload(runs), best).min()))
         return self.references.workloads[int(places.argmin())], worst
 
-    def normalized_score(self, oracle: str) -> Interval:
-        """Over the runs, of the interquartile mean over workloads and episodes; 0 = the environment's built-in."""
-        if oracle not in self.references.policies or "moved_blocks" not in self.references.metrics:
+    def normalized_score(self, oracle: str, workloads: Sequence[str] = ()) -> Interval:
+        """Over the runs, of the interquartile mean over workloads and episodes; 0 = the environment's built-in.
+
+        Args:
+            oracle: The policy that stands for 1.
+            workloads: The only ones that count, as far as they are played; none: all.
+        """
+        rows = [row for row, name in enumerate(self.references.workloads) if name in workloads or not workloads]
+        if not rows or oracle not in self.references.policies or "moved_blocks" not in self.references.metrics:
             return Interval(float("nan"), float("nan"), float("nan"))
         of = self.references.of
         builtin, best = of(self.builtins[0]), of(oracle)
         users = of(self.builtins[0], "user_blocks")
         scores = [score_of_episodes(builtin, run.of(run.policies[0]), best, users) for run in self.runs.values()]
-        return over_runs(np.array([interquartile_mean(score) for score in scores]))
+        return over_runs(np.array([interquartile_mean(score[rows]) for score in scores]))
 
     def deployed_gain(self) -> FloatArray | None:
         """(R, W) by how much deployment under mode `auto` is better than the built-in algorithm alone."""

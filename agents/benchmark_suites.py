@@ -39,10 +39,13 @@ from agents.playing import evaluate, evaluate_together, is_asked_often
 from agents.results import Evaluation, join
 from kml_envs.errors import unknown_name
 from kml_envs.lfs.oracle import OracleKind
+from kml_envs.suites import SYNTHETIC_SUITES
 
 EPISODE_SEEDS = (1001, 1002, 1003, 1004, 1005)
 AGENT = "agent"
 START = "start of the training"
+SKEWED = tuple(name for name in SYNTHETIC_SUITES["synthetic-held-out"] if name != "uniform")
+"""The held-out synthetic workloads that write some blocks more often than others."""
 _VOLUMES = {"episode_volumes": 60.0}
 _HALF_AN_HOUR = {"episode_s": 1800.0}
 
@@ -110,7 +113,7 @@ SUITES: dict[str, BenchmarkSuite] = {
                 Goal(GoalKind.BEST_OF_EACH, 0.15),
                 Goal(GoalKind.WORST_WORKLOAD, -0.02),
                 Goal(GoalKind.NORMALIZED_SCORE, 0.2, OracleKind.CLAIRVOYANT.value),
-                Goal(GoalKind.NORMALIZED_SCORE, 0.5, OracleKind.INFORMED.value),
+                Goal(GoalKind.NORMALIZED_SCORE, 0.5, OracleKind.INFORMED.value, SKEWED),
                 DEPLOYMENT,
             ),
             deployment=_VOLUMES,

@@ -31,11 +31,13 @@ class Goal:
         kind: What is asked for.
         mark: How much, at least; of `EXTRA_COST` at most.
         of: Of `OWN_BUILTIN` the metric, of `NORMALIZED_SCORE` the oracle.
+        workloads: Of `NORMALIZED_SCORE`: the only ones that count; none: all.
     """
 
     kind: GoalKind
     mark: float
     of: str = ""
+    workloads: tuple[str, ...] = ()
 
     @property
     def at_most(self) -> bool:
@@ -50,7 +52,7 @@ class Goal:
     def text(self) -> str:
         """The goal in words."""
         what = f"{self.of}: {self.kind.value}" if self.kind is GoalKind.OWN_BUILTIN else f"{self.kind.value} {self.of}"
-        return what.strip()
+        return f"{what.strip()} on {', '.join(self.workloads)}" if self.workloads else what.strip()
 
 
 DEPLOYMENT = Goal(GoalKind.EXTRA_COST, ProxyOptions.tolerance)

@@ -13,6 +13,7 @@ from agents.benchmark_goals import goal_rows, reached
 from agents.benchmark_plots import plot_suite
 from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
 from agents.benchmark_suites import (
+    SKEWED,
     START,
     SUITES,
     BenchmarkSuite,
@@ -173,6 +174,18 @@ def test_the_rule_of_choosing_victims_plays(small):
     assert np.array_equal(rule.metrics["moved_blocks"], builtin.metrics["moved_blocks"])
     searched = evaluate(named_contender("rule", VICTIM, small), ["zipf-0.9"], (1, 2))
     assert searched.write_amplification < builtin.write_amplification
+
+
+def test_a_score_may_count_on_some_workloads_only(result):
+    [score] = {result.normalized_score(CLAIRVOYANT, ("skewed", "elsewhere")).estimate}
+    assert score == pytest.approx(np.mean([1.0, 2.5 / 3, 2.4 / 3]))
+    assert np.isnan(result.normalized_score(CLAIRVOYANT, ("elsewhere",)).estimate)
+    goal = Goal(GoalKind.NORMALIZED_SCORE, 0.5, CLAIRVOYANT, ("skewed",))
+    [(what, *_, verdict)] = goal_rows(
+        dataclasses.replace(result, suite=dataclasses.replace(result.suite, goals=(goal,)))
+    )
+    assert what == "normalized score against the clairvoyant oracle on skewed" and verdict == "reached"
+    assert SKEWED == ("zipf-0.99", "hot-cold-0.8-0.2", "hot-cold-0.95-0.05", "shifting-mixture")
 
 
 def test_gains_and_losses_in_words():
