@@ -153,6 +153,11 @@ class AutoMode:
         """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
         return self._each(self._stopped) if np.count_nonzero(self._stopped) else None
 
+    def heartbeat(self, alive: BoolArray) -> None:
+        """Go into emergency at once where the agent (N,) bool is not there."""
+        self.health.alive = alive.copy()
+        self._raise_alarm(self._any(~alive), Cause.UNHEALTHY)
+
     def permit(self, judgement: Judgement) -> BoolArray | None:
         """Look at the agent's health and the budget before the recommendations run.
 

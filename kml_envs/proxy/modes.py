@@ -57,6 +57,9 @@ class ModeController(Protocol):
     def share(self) -> FloatArray:
         """(N,) float64, the agent's share of the units that are drawn from now on."""
 
+    def heartbeat(self, alive: BoolArray) -> None:
+        """Which agents (N,) bool are there at all; `suspended` holds after this too."""
+
     def permit(self, judgement: Judgement) -> BoolArray | None:
         """Look at what passed the checks before it runs.
 
@@ -114,6 +117,9 @@ class FixedMode:
     def share(self) -> FloatArray:
         """(N,) float64, the fixed share."""
         return self._share
+
+    def heartbeat(self, alive: BoolArray) -> None:
+        """A fixed mode does not look."""
 
     def permit(self, judgement: Judgement) -> BoolArray | None:
         """Everything that passed the checks."""

@@ -167,6 +167,12 @@ class MLModelProxy:
         self.data_set_state[:] = DataSetState.OBSOLETE
         self._published = False
 
+    def heartbeat(self, alive: BoolArray) -> None:
+        """Take in which agents (N,) bool are there at all, as far as their channel knows: mode `auto` goes by it."""
+        self.controller.heartbeat(alive)
+        if (suspended := self.controller.suspended()) is not None:
+            self.course.cut(suspended)
+
     # Decision cycle
 
     def observe(self) -> Snapshot:

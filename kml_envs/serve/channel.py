@@ -137,7 +137,12 @@ class Channel:
 
     def _statistics(self) -> str:
         proxy = self.kernel.proxy
-        counters = {"agent_present": int(self.kernel.present), **proxy.table(), **proxy.subsystem.metrics()}
+        counters = {
+            "agent_here": int(self.kernel.agent_here),
+            "agent_present": int(self.kernel.present),
+            **proxy.table(),
+            **proxy.subsystem.metrics(),
+        }
         lines = [f"{name.replace(' ', '_')} {_plain(value):.9g}" for name, value in counters.items()]
         return "\n".join(lines) + "\n"
 
@@ -184,6 +189,7 @@ class Handle:
         self._text = b""
         self._read = False
         self._generation: int | None = None
+        self._is_agents = False
 
     def read(self, size: int, offset: int = 0) -> bytes | None:
         """Read; at offset 0 the text as it is now, or the next data set, further on the rest of that.
@@ -224,13 +230,15 @@ class Handle:
     def store(self, text: bytes) -> None:
         """Store a text that has passed `check`; a recommendation raises no error here, whatever it says."""
         assert self._file.store is not None
+        if self.name == RECOMMENDATION:
+            self._note_agent()
         self._file.store(text)
         self._channel.changed()
 
     def poll(self) -> bool:
         """What `ready` says, to an agent that looks for it."""
         if self._stream:
-            self._channel.kernel.agent_seen()
+            self._note_agent()
         return self.ready()
 
     def ready(self) -> bool:
@@ -238,6 +246,17 @@ class Handle:
         if self._stream:
             return self._fresh()
         return self._file.show is not None and (not self._read or self._show() != self._text)
+
+    def close(self) -> None:
+        """Close; an agent may be gone with it."""
+        if self._is_agents:
+            self._is_agents = False
+            self._channel.kernel.agent_left(self._channel.clock())
+
+    def _note_agent(self) -> None:
+        """Whoever has opened this is an agent, and there."""
+        self._channel.kernel.agent_seen(self._channel.clock(), files=int(not self._is_agents))
+        self._is_agents = True
 
     def _show(self) -> bytes:
         if self._file.show is None:
@@ -252,7 +271,7 @@ class Handle:
     def _read_data_set(self, size: int, offset: int) -> bytes | None:
         kernel = self._channel.kernel
         if offset == 0:
-            kernel.agent_seen()
+            self._note_agent()
             if not self._fresh():
                 return None
             self._text, self._generation = kernel.read_data_set(), int(kernel.proxy.generation[0])

@@ -223,7 +223,8 @@ class _FileSystem(pyfuse3.Operations):
         return _ALWAYS | (select.POLLPRI | select.POLLERR if ready else 0)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        self._handles.pop(fh, None)
+        if (handle := self._handles.pop(fh, None)) is not None:
+            handle.close()
         self._polled.pop(fh, None)
         self._nonblocking.discard(fh)
 

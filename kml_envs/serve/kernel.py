@@ -35,6 +35,9 @@ UNPACED_STRIDE_S = 1.0
 LOOK_S = 0.001
 """Wall time between two looks at the users of a subsystem whose question is open."""
 
+HEARTBEAT_S = 1.0
+"""Wall time after which an agent that has closed its files is gone, unless it has opened some again."""
+
 _STEPS_AFTER_ANSWER = 4
 _NOTHING = np.zeros(1, np.int64)
 
@@ -122,6 +125,7 @@ class SimulatedKernel:
         self.feedback: tuple[int, Feedback] | None = None
         self._record = record
         self._missed = 0
+        self._agent_files, self._seen_at, self._beating = 0, math.inf, True  # until one has come and gone
         self._asked_at = -math.inf
         self._asked_progress = 0
         self._given_up: tuple[int, int] | None = None  # verdict on the last question, if nothing came in time
@@ -150,6 +154,7 @@ class SimulatedKernel:
         """
         if self.due is None or now < self.due:
             return self.due
+        self._listen(now)
         if self.open:
             self._look(now)
         elif self._beginning:
@@ -166,10 +171,27 @@ class SimulatedKernel:
             self._ask(now)
         return self.due
 
-    def agent_seen(self) -> None:
-        """Somebody looks for data sets, or answers: there is an agent to wait for."""
+    def agent_seen(self, now: float, files: int = 0) -> None:
+        """Somebody looks for data sets, or answers: there is an agent to wait for.
+
+        Args:
+            now: The time.
+            files: How many more files it now holds open for that.
+        """
+        self._agent_files += files
+        self._seen_at = now
         if not self.present:
             self.present, self._missed = True, 0
+
+    def agent_left(self, now: float) -> None:
+        """Somebody has closed such a file."""
+        self._agent_files -= 1
+        self._seen_at = now
+
+    @property
+    def agent_here(self) -> bool:
+        """Whether the agent's heart beats: as long as its files are open, and a little longer."""
+        return self._beating
 
     # What the agent does
 
@@ -205,7 +227,7 @@ class SimulatedKernel:
         that comes after its deadline gets the verdict that this had. Anything else is judged, and where it is rejected
         the built-in algorithm acts.
         """
-        self.agent_seen()
+        self.agent_seen(now)
         generation, recommendation = parse_recommendation(text, self._choice)
         stale = generation is not None and generation != self.proxy.generation[0]
         if self.open:
@@ -286,6 +308,7 @@ class SimulatedKernel:
             UserError: The options contradict each other.
         """
         self.proxy.re_init(options)
+        self.proxy.heartbeat(np.array([self._beating]))
         if self.due is not None:
             self._close()
             self._follow(now)
@@ -304,6 +327,16 @@ class SimulatedKernel:
             self._plan_look(now)
         else:
             self._give_up(now)
+
+    def _listen(self, now: float) -> None:
+        """Tell the proxy when the agent's heart stops, or beats again."""
+        beating = self._agent_files > 0 or now - self._seen_at < HEARTBEAT_S
+        if beating != self._beating:
+            self._beating = beating
+            self.present = self.present and beating
+            self.proxy.heartbeat(np.array([beating]))
+            if self.open and not beating:
+                self._give_up(now)
 
     def _look(self, now: float) -> None:
         """See what has become of an open question."""

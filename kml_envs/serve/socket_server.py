@@ -91,6 +91,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel.forget(self._news)
+        for handle in self._handles.values():
+            handle.close()
         if self._waiting is not None:
             self._waiting[1].cancel()
             self._waiting = None

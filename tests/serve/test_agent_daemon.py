@@ -75,6 +75,30 @@ def test_a_daemon_may_be_killed_at_any_moment_and_come_again(server, daemon, eve
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["socket", "mount"])
+def test_a_killed_daemon_means_emergency_until_one_is_back(server, daemon, eventually, request, tmp_path, transport):
+    place = {}
+    if transport == "mount":
+        request.getfixturevalue("needs_fuse")
+        place = {"mount": tmp_path / "mount"}
+    words = [word for name, path in place.items() for word in (f"--{name}", str(path))]
+    one = server("--speed", "2", "--deadline-ms", "200", "--mode", "auto", *words)
+    files = one.connect(**place)
+    process = daemon(one, *words)
+    eventually(lambda: decided(one, files) > 0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    eventually(lambda: files.read("mode") == b"emergency\n", seconds=20)
+    before = decided(one, files, "builtin")
+    eventually(lambda: decided(one, files, "builtin") > before + 20)
+    assert files.read("mode") == b"emergency\n"
+    daemon(one, *words)
+    eventually(lambda: files.read("mode") == b"learning\n")
+    files.close()
+    assert one.stop() == 0
+
+
+@pytest.mark.slow
 def test_a_daemon_comes_first_survives_restarts_and_ends_when_told(server, daemon, eventually):
     one = server("--speed", "5", "--deadline-ms", "100")
     one.kill()

@@ -260,6 +260,53 @@ def test_readers_learn_that_a_text_has_changed(agent):
     assert told == [True]
 
 
+def statistic(one, name):
+    return float(dict(line.split(" ") for line in one.text("statistics").splitlines())[name])
+
+
+def test_an_agent_that_is_gone_means_emergency_until_one_is_back(agent):
+    one = agent(speed=1.0, mode="auto", episode_progress=1_000_000)
+    one.data.read(4096)
+    one.pass_time(0.2)
+    assert one.text("mode") == "learning" and statistic(one, "agent_here") == 1
+    one.data.close()
+    one.pass_time(0.5)
+    assert one.text("mode") == "learning", "one that opens its files anew for every decision is not gone yet"
+    one.pass_time(1.0)
+    assert one.text("mode") == "emergency" and not one.kernel.open
+    assert statistic(one, "agent_here") == 0 and statistic(one, "emergencies_unhealthy") == 1
+    one.pass_time(5.0)
+    assert one.text("mode") == "emergency"
+    back = one.channel.open(DATA_SET, reading=True)
+    back.read(4096)
+    one.pass_time(2.0)  # the hold time
+    assert one.text("mode") == "learning" and statistic(one, "agent_here") == 1
+
+
+def test_an_agent_that_comes_again_and_again_is_there(agent):
+    one = agent(speed=1.0, mode="auto", episode_progress=1_000_000)
+    for _ in range(10):
+        handle = one.channel.open(DATA_SET, reading=True)
+        handle.read(4096)
+        handle.close()
+        handle.close()
+        one.pass_time(0.4)
+        assert statistic(one, "agent_here") == 1
+    one.channel.open("state", reading=True).read(4096)
+    one.pass_time(1.0)
+    assert statistic(one, "agent_here") == 0, "not everybody who reads is an agent"
+
+
+def test_a_heartbeat_outlives_a_change_of_options(agent):
+    one = agent(speed=1.0, mode="auto", episode_progress=1_000_000)
+    one.data.read(4096)
+    one.data.close()
+    one.pass_time(2.0)
+    assert one.text("mode") == "emergency"
+    one.write("options/share", b"0.5")
+    assert one.text("mode") == "emergency"
+
+
 def test_options_out_of_range_are_mistakes_of_the_user():
     for wrong in ({"speed": -1.0}, {"speed": float("nan")}, {"deadline_ms": 0.0}, {"patience": 0}):
         with pytest.raises(UserError):

@@ -66,7 +66,7 @@ def test_served_decisions_come_back_from_the_disk(served, tmp_path):
     kernel = channel.kernel
     recorders.append(Recorder(tmp_path / "served", "x", {}, kernel.proxy.subsystem))
     sent = ["1", "5", "nonsense", None, "2"]
-    kernel.agent_seen()
+    channel.open("dataset", reading=True).read(4096)
     for text in sent:
         while not kernel.open:
             kernel.advance(clock.now)
