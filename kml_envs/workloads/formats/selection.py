@@ -14,6 +14,8 @@ from kml_envs.workloads.formats.records import OTHER, Records, concatenate
 ALL_DEVICES = "all"
 _SECOND_US = 1_000_000
 _MOST_NAMED = 12
+CONVERT = "`python -m kml_envs.workloads convert`"
+"""What chooses a device and sorts: the command lines of training and evaluation take files as they are."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ class DeviceFilter:
         if self.device is None and len(self.found) > 1:
             raise UserError(
                 f"{self.path}: holds several devices (so far, by line {records.number[-1]}: {self._named()}): "
-                f"choose one with device (--device), or '{ALL_DEVICES}'"
+                f"choose one, or '{ALL_DEVICES}', by {CONVERT} --device NAME"
             )
         rows: NDArray[np.bool_] = np.ones(len(records), np.bool_)
         if self.device not in (None, ALL_DEVICES):
@@ -103,7 +105,7 @@ def require_order(path: str, unit: str, chunks: Iterable[Records]) -> Iterator[R
             row = back[0]
             raise UserError(
                 f"{path}, {unit} {records.number[row]}: not in order of time: {before[row] - records.time_us[row]} us "
-                f"earlier than the request before it; sort (--sort) orders it in memory"
+                f"earlier than the request before it; {CONVERT} --sort orders it in memory"
             )
         last_us = records.time_us[-1]
         yield records
