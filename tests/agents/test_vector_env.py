@@ -9,6 +9,8 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from agents.vector_env import NativeVecEnv, make_native_env, make_native_vec_env
 from kml_envs.errors import UserError
 
+pytestmark = pytest.mark.gymnasium_interface
+
 IDS = ("kml/LfsTune-v0", "kml/LfsVictim-v0")
 ROWS = 3
 

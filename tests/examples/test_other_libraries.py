@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_volumes": 1.0, "episode_volumes": 1.0}
 
 
+@pytest.mark.gymnasium_interface
 def test_one_file_ppo_learns():
     """The page's loop runs as printed, and its last iterations are better than its first."""
     finished = subprocess.run(
@@ -34,6 +35,7 @@ def test_make_vec_env_of_stable_baselines():
     PPO("MlpPolicy", env, n_steps=8, batch_size=16, n_epochs=1, device="cpu").learn(32)
 
 
+@pytest.mark.gymnasium_interface
 @pytest.mark.optional
 @pytest.mark.skipif(importlib.util.find_spec("rl_zoo3") is None, reason="rl_zoo3 is not installed")
 def test_rl_zoo(tmp_path):
@@ -50,6 +52,7 @@ def test_rl_zoo(tmp_path):
     assert list((tmp_path / "logs/ppo").glob("kml-LfsTune-v0_1/*.zip"))
 
 
+@pytest.mark.gymnasium_interface
 @pytest.mark.optional
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray[rllib] is not installed")
