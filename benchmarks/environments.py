@@ -7,6 +7,7 @@ Prints a table. Every figure is the best of several interleaved rounds, resets i
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ SECONDS = 1.5  # of one measurement
 
 def main() -> None:
     """Measure, and print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     measurements: dict[str, Callable[[], float]] = {
         "CartPole-v1, gymnasium.make": single("CartPole-v1"),
         "LfsVictim, gymnasium.make": single(VICTIM),
@@ -116,9 +118,10 @@ def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any
 def some_actions(env: gymnasium.vector.VectorEnv, count: int) -> list[Any]:
     """A few batches of actions: one of the twelve first candidates, or any parameters near zero."""
     rng = np.random.default_rng(0)
-    if isinstance(env.single_action_space, gymnasium.spaces.Discrete):
+    space = env.single_action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
         return [rng.integers(12, size=count) for _ in range(16)]
-    return [rng.uniform(-0.2, 0.2, (count, 9)).astype(np.float32) for _ in range(4)]
+    return [rng.uniform(-0.2, 0.2, (count, *space.shape)).astype(np.float32) for _ in range(4)]
 
 
 if __name__ == "__main__":

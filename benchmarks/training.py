@@ -2,12 +2,14 @@
 
     python benchmarks/training.py
 
-Prints a table. Both train as `train.py` does, with one torch thread; every figure is the best of several interleaved
-rounds.
+Prints a table. LfsVictim has the algorithm, network and environments that `train.py` takes from its hyperparameter
+file, CartPole those of Stable-Baselines3, both one torch thread. What a run has around them is left out: no callback
+evaluates, saves or logs, and rewards are not normalized. Every figure is the best of several interleaved rounds.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -27,6 +29,7 @@ CARTPOLE = "PPO, CartPole-v1, 16 dummy environments, batch 256"
 
 def main() -> None:
     """Measure, and print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     measurements: dict[str, Callable[[], float]] = {
@@ -61,6 +64,7 @@ def victim() -> Callable[[], float]:
 
 
 RUN_KEYS = ("n_timesteps", "n_envs", "env_threads", "normalize")
+"""Of the run rather than of the algorithm."""
 
 
 def frames_per_second(learn: Callable[[], object], frames: int) -> float:
