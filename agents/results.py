@@ -115,13 +115,19 @@ class Comparison:
 
 
 def join(parts: Sequence[Evaluation]) -> Evaluation:
-    """Put policies that played the same episodes side by side."""
+    """Put policies that played the same episodes side by side; what one of them does not tell, as oracles, is NaN."""
     first = parts[0]
+    shape = (len(first.workloads), len(first.seeds))
     if any((part.workloads, part.seeds) != (first.workloads, first.seeds) for part in parts):
         raise ValueError("only evaluations on the same workloads and seeds can be joined")
     return Evaluation(
         tuple(name for part in parts for name in part.policies),
         first.workloads,
         first.seeds,
-        {name: np.concatenate([part.metrics[name] for part in parts]) for name in first.metrics},
+        {
+            name: np.concatenate(
+                [part.metrics.get(name, np.full((len(part.policies), *shape), np.nan)) for part in parts]
+            )
+            for name in first.metrics
+        },
     )

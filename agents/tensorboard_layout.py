@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from agents.baselines import PACING
 from agents.damon_environments import DAMON_ENVIRONMENTS
 
 Charts: TypeAlias = dict[str, list[Any]]
@@ -22,10 +21,11 @@ _TRUST: Charts = {
 }
 _FILE_SYSTEM: Charts = {
     "write amplification": ["Multiline", ["lfs/write_amplification", "eval/write_amplification"]],
+    "moved blocks": ["Multiline", ["lfs/moved_blocks"]],
     "free sections": ["Multiline", ["lfs/free_sections", "lfs/minimum_free_sections"]],
     "stalls": ["Multiline", ["lfs/stalls", "lfs/stall_ms"]],
+    "write latency": ["Multiline", ["lfs/latency_p99.*"]],
 }
-_LATENCIES: Charts = {"write latency": ["Multiline", ["lfs/latency_p99.*"]]}
 _AGENT: Charts = {
     "return": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
     "score by workload": ["Multiline", ["eval/score.*"]],
@@ -45,7 +45,7 @@ def layout_of(env_id: str, *, auto: bool, deployed: bool) -> dict[str, Charts]:
     """
     layout = {"Proxy": {**_PROXY, **(_EVIDENCE if auto else {}), **(_TRUST if deployed else {})}}
     if env_id.startswith("kml/Lfs"):
-        layout["Log-structured file system"] = {**_FILE_SYSTEM, **(_LATENCIES if env_id == PACING else {})}
+        layout["Log-structured file system"] = _FILE_SYSTEM
     if env_id in DAMON_ENVIRONMENTS:
         metrics = DAMON_ENVIRONMENTS[env_id].metrics
         layout["DAMON"] = {

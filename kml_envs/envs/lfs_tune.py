@@ -120,7 +120,8 @@ class LfsTuneEnv(LfsEnv):
 
     ## Information
     `mode`, `verdict` and `acted_by_agent` at every step; at the end `efficiency` (blocks saved), `workload`,
-    `write_amplification`, `moved_blocks`, `operations`, `free_sections`, `stall_ms` and more. With `info_decisions`
+    `write_amplification`, `moved_blocks`, `operations`, `free_sections`, `stall_ms`,
+    `latency_p99_ms` (of the user's writes) and more. With `info_decisions`
     a built-in decision of NaN stands for the built-in algorithm at its shipped settings.
 
     ## Arguments

@@ -114,7 +114,8 @@ class LfsVictimEnv(LfsEnv):
 
     ## Information
     `mode`, `verdict` and `acted_by_agent` at every step; at the end `efficiency` (blocks saved), `workload`,
-    `write_amplification`, `moved_blocks`, `operations`, `free_sections`, `stall_ms` and more.
+    `write_amplification`, `moved_blocks`, `operations`, `free_sections`, `stall_ms`,
+    `latency_p99_ms` (of the user's writes) and more.
 
     ## Arguments
     | Argument | Default | Meaning |

@@ -20,17 +20,21 @@ def percentile_ns(histogram: NDArray[np.int64], percent: float) -> NDArray[np.fl
 
     Args:
         histogram: (..., LATENCY_BUCKETS) int64, writes by latency.
-        percent: In 0..100.
+        percent: Above 0, up to 100.
 
     Returns:
         (...) float64, in nanoseconds, interpolated within the bucket; 0 where there are no writes.
     """
+    # Few of the buckets are in use, and this runs whenever an episode ends.
+    used = np.flatnonzero(histogram.reshape(-1, LATENCY_BUCKETS).any(axis=0))
+    first, last = (used[0], used[-1] + 1) if used.size else (0, 1)
+    edges = bucket_edges()[first : last + 1]
+    histogram = histogram[..., first:last]
     cumulative = np.cumsum(histogram, axis=-1)
     wanted = cumulative[..., -1:] * (percent / 100.0)
-    bucket = np.minimum((cumulative < wanted).sum(axis=-1), LATENCY_BUCKETS - 1)
+    bucket = np.minimum((cumulative < wanted).sum(axis=-1), last - first - 1)
     within = np.take_along_axis(histogram, bucket[..., None], axis=-1)[..., 0]
     below = np.take_along_axis(cumulative, bucket[..., None], axis=-1)[..., 0] - within
     share = (wanted[..., 0] - below) / np.maximum(within, 1)
-    edges = bucket_edges()
     found = edges[bucket] + np.clip(share, 0.0, 1.0) * (edges[bucket + 1] - edges[bucket])
     return np.where(cumulative[..., -1] > 0, found, 0.0)

@@ -70,7 +70,7 @@ FEATURE_NAMES = (
     *TIME_FEATURES,
     *(f"{rule.name.lower()}_{name}" for rule in RULES for name in CANDIDATE_FEATURES),
 )
-PERCENTILES = {"latency_p50_ms": 50.0, "latency_p99_ms": 99.0, "latency_p999_ms": 99.9, "latency_p9999_ms": 99.99}
+PERCENTILES = {"latency_p50_ms": 50.0, "latency_p999_ms": 99.9, "latency_p9999_ms": 99.99}
 _RULE_NUMBERS = np.array(RULES, np.int64)
 _QUOTAS = np.array(QUOTAS, np.int64)
 _OPERATIONS = ("foreground_operations", "background_operations", "waits")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.errors import unknown_name
+from kml_envs.lfs.latency import percentile_ns
 from kml_envs.lfs.state import LfsState, allocate
 from kml_envs.lfs.volume import HISTORY
 from kml_envs.lfs.warmup import WarmVolumes
@@ -126,5 +127,7 @@ class LfsVolumes:
             "minimum_free_sections": volumes["minimum_free"].copy(),
             "stalls": counted["stalls"],
             "stall_ms": counted["stall_ns"] / 1e6,
+            # The histogram begins anew with every episode.
+            "latency_p99_ms": percentile_ns(self.state.latencies, 99.0) / 1e6,
             "cleaning_time_share": counted["cleaning_ns"] / np.maximum(counted["cleaning_ns"] + counted["user_ns"], 1),
         }

@@ -213,3 +213,11 @@ def test_table_is_aligned():
     text = format_table(["workload", "cost-benefit/user-gc-split", "agent (ppo)"], [["a", "1.0", "-"]])
     assert text.splitlines()[-1].split() == ["a", "1.0", "-"]
     assert len(text.splitlines()) == 6
+
+
+def test_what_an_oracle_does_not_tell_is_unknown():
+    played = Evaluation(("greedy",), ("uniform",), (1, 2), {name: np.ones((1, 1, 2)) for name in ("moved_blocks", "x")})
+    oracle = Evaluation(("oracle",), ("uniform",), (1, 2), {"moved_blocks": np.zeros((1, 1, 2))})
+    joined = join([played, oracle])
+    assert joined.of("oracle").tolist() == [[0.0, 0.0]]
+    assert np.isnan(joined.of("oracle", "x")).all() and joined.of("greedy", "x").tolist() == [[1.0, 1.0]]

@@ -203,7 +203,9 @@ def test_tensorboard_holds_proxy_subsystem_agent_and_figures(small, tmp_path):
     scalars = set(events.Tags()["scalars"])
     proxy = {"proxy/mode", "proxy/agent_share", "proxy/efficiency/agent", "proxy/efficiency/builtin"}
     assert {name for name in scalars if "verdict" in name} == {"proxy/verdict/accepted"}  # no other one was given
-    subsystem = {f"lfs/{name}" for name in ("write_amplification", "free_sections", "moved_blocks", "stall_ms")}
+    subsystem = {
+        f"lfs/{name}" for name in ("write_amplification", "free_sections", "moved_blocks", "stall_ms", "latency_p99_ms")
+    }
     agent = {"rollout/ep_rew_mean", "train/value_loss", "time/fps"}
     evaluated = {"eval/mean_reward", "eval/score", "eval/score/zipf-0.8", "eval/write_amplification"}
     assert proxy | subsystem | agent | evaluated <= scalars
