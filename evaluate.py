@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("model", nargs="?", type=Path, help="run folder of train.py, or a model's zip file in one")
     add(
         "--policy",
-        help="a built-in algorithm, random-action[:SEED] or constant:NUMBER[,NUMBER...]",
+        help="a built-in algorithm, clairvoyant, informed, random-action[:SEED] or constant:NUMBER[,NUMBER...]",
     )
     add("--agent", metavar="NAME", help="a trained agent that comes with the package, such as lfs-tune")
     add("--env", help="environment id (default: the model's, else kml/LfsTune-v0)")

@@ -19,6 +19,7 @@ from kml_envs.envs.lfs import BUILTIN_POLICIES, PLACEMENTS
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, PacingArguments
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs.config import LfsConfig, PlacementConfig
+from kml_envs.lfs.oracle import OracleKind
 from kml_envs.memory_suites import make_memory_workload, memory_workload_names
 from kml_envs.proxy.modes import AUTO, parse_mode
 from kml_envs.suites import make_workload, workload_names
@@ -30,6 +31,7 @@ TUNE, VICTIM, PACING = "kml/LfsTune-v0", "kml/LfsVictim-v0", "kml/LfsPacing-v0"
 TUNE_PLACEMENT = "age-threshold"
 _TUNE_ONLY = ("interval_volumes", "age_thresholds")
 COMPARED_BUILTINS = ("greedy", "cost-benefit", "cost-benefit-sqrt", "cost-benefit-f2fs", "atgc")
+ORACLES = {"clairvoyant": OracleKind.CLAIRVOYANT, "informed": OracleKind.INFORMED}
 COMPARED_WITH_SPLIT = ("greedy", "cost-benefit")
 COMPARED_WITH_PLACEMENTS = ("cost-benefit/sepbit", "cost-benefit/dac")  # they split the user's blocks, as agents do
 SPLIT = "user-gc-split"
@@ -147,7 +149,9 @@ class Contender:
         env_id: The environment.
         env_kwargs: Its arguments, but for the workload.
         make_policy: Makes the policy for an action space of one instance.
-        builtin: Whether this is a built-in algorithm, which agents are measured against.
+        builtin: Whether this is a built-in algorithm, which agents are measured against; an oracle, which is none,
+            has true here too, since neither is deployed.
+        oracle: The oracle that plays instead of a policy; None: a policy does.
     """
 
     name: str
@@ -155,6 +159,7 @@ class Contender:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     make_policy: PolicyMaker = BuiltinPolicy
     builtin: bool = False
+    oracle: OracleKind | None = None
 
 
 def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Contender:
@@ -250,14 +255,18 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
     """What `evaluate.py --policy NAME` stands for.
 
     Args:
-        name: A built-in algorithm, `random-action[:SEED]`, `constant:NUMBER[,NUMBER…]`, or, of `kml/LfsVictim-v0`
-            and `kml/LfsPacing-v0`, `rule`: the linear rule that training begins with.
+        name: A built-in algorithm, `clairvoyant`, `informed`, `random-action[:SEED]`, `constant:NUMBER[,NUMBER…]`, or,
+            of `kml/LfsVictim-v0` and `kml/LfsPacing-v0`, `rule`: the linear rule that training begins with.
         env_id: The environment.
         env_kwargs: Its arguments.
 
     Raises:
         UserError: The name is none of these.
     """
+    if name in ORACLES:
+        if env_id not in (TUNE, VICTIM):
+            raise UserError(f"policy '{name}': {env_id} has no such oracle to play: {TUNE} and {VICTIM} have")
+        return Contender(ORACLES[name].value, env_id, env_kwargs, builtin=True, oracle=ORACLES[name])
     kind, _, argument = name.partition(":")
     if name == "rule" and env_id in (VICTIM, PACING):
         from agents import pace_search, rule_search  # these import this module, and torch
@@ -275,7 +284,7 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
 
 def policy_names() -> tuple[str, ...]:
     """All names that `named_contender` accepts, but for their arguments."""
-    return (*BUILTIN_POLICIES, "random-action[:SEED]", "constant:NUMBERS")
+    return (*BUILTIN_POLICIES, *ORACLES, "random-action[:SEED]", "constant:NUMBERS")
 
 
 def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:

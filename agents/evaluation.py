@@ -12,7 +12,9 @@ from agents.pacing_tables import describe_pacing
 from agents.playing import evaluate, evaluate_oracle
 from agents.results import Comparison, Evaluation, join
 from agents.tables import describe
-from kml_envs.lfs.oracle import OracleKind
+from kml_envs.errors import UserError
+from kml_envs.lfs.oracle import OracleKind, can_play
+from kml_envs.suites import make_workload
 
 Progress = Callable[[str], None]
 
@@ -29,10 +31,14 @@ def compare(
         progress: Told the name of each policy before it plays.
 
     Raises:
-        UserError: The environment is not one of `kml_envs`.
+        UserError: The environment is not one of `kml_envs`, or an oracle is judged on what it knows nothing of.
     """
+    if (kind := judged.oracle) is not None:
+        for name in workloads:
+            if not can_play(kind, make_workload(name)):
+                raise UserError(f"the {kind.value} knows nothing about '{name}': choose others by --workload")
     references = compared_builtins(judged.env_id, judged.env_kwargs)
-    contenders = {contender.name: contender for contender in (*references, judged)}
+    contenders = {contender.name: contender for contender in (*references, judged) if contender.oracle is None}
     tell = progress or (lambda name: None)
     parts = []
     for contender in contenders.values():
@@ -40,7 +46,7 @@ def compare(
         parts.append(evaluate(contender, workloads, seeds))
     parts += play_oracles(judged.env_id, judged.env_kwargs, parts[0], tell)
     reference = references[0].name
-    if not judged.builtin:
+    if not judged.builtin or judged.oracle is not None:
         reference = str(judged.env_kwargs.get("builtin", reference))
     builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
     return Comparison(join(parts), judged.name, reference, builtins, judged.env_id)

@@ -52,6 +52,8 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "constant:2"}, "within the action space"),
         ({"policy": "greedy", "workloads": ("zipf",)}, "unknown workload 'zipf'"),
         ({"policy": "greedy", "workloads": ("trace:none.csv",)}, "none.csv: no such file"),
+        ({"policy": "clairvoyant", "env": "kml/LfsPacing-v0"}, "has no such oracle"),
+        ({"policy": "informed", "workloads": ("maildir",)}, "knows nothing about 'maildir'"),
         ({"policy": "greedy", "n_seeds": 0}, "--n-seeds 0"),
         ({"policy": "greedy", "seeds": [1, 1]}, "must be different"),
         ({"policy": "greedy", "seeds": [1, 2], "n_seeds": 3}, "2 seeds are given"),
@@ -118,3 +120,13 @@ def test_own_trace_is_played(tmp_path, small):
     trace.write_text("time,op,offset,size\n" + "".join(f"{i},W,{4096 * (i * 37 % 500)},4096\n" for i in range(2000)))
     options = JudgingOptions(policy="random-action", env_kwargs=small, workloads=(f"trace:{trace}",), n_seeds=1)
     assert f"trace:{trace}" in judge(options, sys.stderr)
+
+
+def test_an_oracle_is_judged_as_policies_are(small):
+    small.pop("workloads")
+    text = judge(
+        JudgingOptions(policy="clairvoyant", env_kwargs=small, workloads=("zipf-0.9",), n_seeds=1, quiet=True),
+        sys.stderr,
+    )
+    assert "Policy clairvoyant oracle beats the best single built-in algorithm" in text
+    assert "Normalized score 1.000" in text
