@@ -21,7 +21,7 @@ from agents.loading import load_model
 from agents.playing import make_environment
 from agents.plots import check_format, write_plot
 from agents.shipped import check_complete, load_agent
-from agents.suite_report import play_suite, report_suite, shipped_policies
+from agents.suite_report import play_suite, report_suite, shipped_policies, version_warning
 from kml_envs.errors import UserError
 from kml_envs.long_episodes import is_own
 
@@ -169,6 +169,8 @@ def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) 
             raise UserError(f"--suite {suite.name}: plays {suite.env_id}, the agent was trained on {judged.env_id}")
         space = make_environment(suite.env_id, suite.env_kwargs, suite.played[0], 1).single_action_space
         policies = {0: judged.make_policy(space)}
+    if options.model is None and (warning := version_warning(options.agent or suite.name)) is not None:
+        print(warning, file=told, flush=True)
     tell = (lambda what: None) if options.quiet else (lambda what: print(f"playing {what} ...", file=told, flush=True))
     result = play_suite(suite, policies, tell)
     return report_suite(result, json=options.json, csv=options.csv, plot=options.plot)

@@ -12,6 +12,7 @@ from agents.benchmark_suites import BenchmarkSuite, play_agent, play_alone, play
 from agents.benchmark_tables import describe_suite, write_suite_csv, write_suite_json
 from agents.shipped import find_agent, shipped_names
 from kml_envs.errors import UserError
+from kml_envs.suites import SUITE_VERSION
 
 
 def shipped_policies(suite: BenchmarkSuite) -> dict[int, Policy]:
@@ -24,6 +25,18 @@ def shipped_policies(suite: BenchmarkSuite) -> dict[int, Policy]:
         raise UserError(f"suite {suite.name}: no agent is shipped for it; give a model, or one of --agent, --policy")
     agent = find_agent(suite.name)
     return {seed: agent.load(seed, suite.env_kwargs).model for seed in sorted(agent.seeds)}
+
+
+def version_warning(agent: str) -> str | None:
+    """One line where a shipped agent was trained on another version of the suites than the one that is played.
+
+    Args:
+        agent: Its name, as `agents.shipped.load_agent` takes it.
+    """
+    version = find_agent(agent.partition(":")[0]).suite_version
+    if version == SUITE_VERSION:
+        return None
+    return f"warning: {agent} was trained on version {version} of the suites, and plays version {SUITE_VERSION} here"
 
 
 def play_suite(suite: BenchmarkSuite, policies: Mapping[int, Policy], progress: Callable[[str], None]) -> SuiteResult:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import sys
 
@@ -31,6 +32,7 @@ from agents.playing import evaluate
 from agents.results import CHARGED_COST, METRICS, Evaluation, join
 from agents.rule_search import RulePolicy
 from agents.statistics import Interval
+from agents.suite_report import version_warning
 from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind
 from kml_envs.suites import SUITE_VERSION
@@ -307,7 +309,14 @@ def test_the_command_plays_a_suite(small, monkeypatch):
     suite = dataclasses.replace(SUITES["lfs-tune"], workloads=("uniform",), deployment={})
     monkeypatch.setitem(SUITES, "lfs-tune", suite)
     arguments = {"workloads": ("lfs-tune",), "n_seeds": 1, "env_kwargs": without_workloads(small)}
-    assert "lfs-tune: write amplification" in judge(JudgingOptions(quiet=True, **arguments), sys.stderr)
+    told = io.StringIO()
+    assert "lfs-tune: write amplification" in judge(JudgingOptions(quiet=True, **arguments), told)
+    assert told.getvalue() == ""
+    monkeypatch.setattr("agents.suite_report.SUITE_VERSION", SUITE_VERSION + 1)
+    warning = (
+        f"lfs-tune:1 was trained on version {SUITE_VERSION} of the suites, and plays version {SUITE_VERSION + 1} here"
+    )
+    assert version_warning("lfs-tune:1") == f"warning: {warning}"
     for changes, reason in (
         ({"policy": "greedy"}, "do not go with it"),
         ({"mode": "learning"}, "do not go with it"),
