@@ -90,10 +90,10 @@ class Deployments:
         self._seeds = list(seeds)
         self._choose = bool(workloads)
         arguments = {key: value for key, value in env_kwargs.items() if key not in ("share", "probes", "workloads")}
-        arguments |= {"mode": "auto", "efficiency": "none", "autoreset_mode": "disabled"}
+        arguments |= {"mode": "auto", "efficiency": "none"}
         if workloads:
             arguments["workloads"] = list(dict.fromkeys(workloads))
-        arguments |= episode_length(env_id, arguments, units)
+        arguments |= {**episode_length(env_id, arguments, units), "autoreset_mode": "disabled"}
         environment: Any = make_native_env(env_id, len(self._seeds), arguments)
         self._environment: Any = environment.unwrapped
         self._environment.play_every_seed()

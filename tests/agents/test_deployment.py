@@ -57,6 +57,12 @@ def test_a_deployment_may_end_once_the_policy_is_trusted():
     assert (outcome.collaboration_after <= outcome.recommendation_after)[outcome.trusted].all()
 
 
+def test_an_own_subsystem_is_deployed_for_so_many_windows(tutorial_module):
+    judged = named_contender("random-action", "readahead:tutorial/Readahead-v0", {})
+    report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, (), [1, 2], 8.0))
+    assert "under mode auto for 8 windows" in report and "all episodes" in report
+
+
 def test_a_subsystem_without_a_window_cannot_be_deployed(tutorial_module):
     assert can_deploy("readahead:tutorial/Readahead-v0", {})
     assert not can_deploy("readahead:tutorial/Readahead-v0", {"window": None})
