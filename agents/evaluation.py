@@ -31,12 +31,8 @@ def compare(
         progress: Told the name of each policy before it plays.
 
     Raises:
-        UserError: The environment is not one of `kml_envs`, or an oracle is judged on what it knows nothing of.
+        UserError: The environment is not one of `kml_envs`.
     """
-    if (kind := judged.oracle) is not None:
-        for name in workloads:
-            if not can_play(kind, make_workload(name)):
-                raise UserError(f"the {kind.value} knows nothing about '{name}': choose others by --workload")
     references = compared_builtins(judged.env_id, judged.env_kwargs)
     contenders = {contender.name: contender for contender in (*references, judged) if contender.oracle is None}
     tell = progress or (lambda name: None)
@@ -50,6 +46,22 @@ def compare(
         reference = str(judged.env_kwargs.get("builtin", reference))
     builtins = tuple(contender.name for contender in contenders.values() if contender.builtin)
     return Comparison(join(parts), judged.name, reference, builtins, judged.env_id)
+
+
+def check_oracle(judged: Contender, workloads: Sequence[str]) -> None:
+    """Find out, before anything is played, whether an oracle is judged on what it knows nothing of.
+
+    Args:
+        judged: The policy.
+        workloads: Names.
+
+    Raises:
+        UserError: It is.
+    """
+    if (kind := judged.oracle) is not None:
+        for name in workloads:
+            if not can_play(kind, make_workload(name)):
+                raise UserError(f"the {kind.value} knows nothing about '{name}': choose others by --workload")
 
 
 def play_oracles(

@@ -14,7 +14,7 @@ from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.damo_records import check_recordable, write_episodes
 from agents.deployment import Deployments, can_deploy, deploy
-from agents.evaluation import compare, report
+from agents.evaluation import check_oracle, compare, report
 from agents.explaining import EPISODES, explain
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
@@ -119,6 +119,7 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     environment = make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1)
     judged.make_policy(environment.single_action_space)  # a policy that does not fit is told before anybody plays
     environment.close()
+    check_oracle(judged, workloads)
     deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
     if options.json is not None:

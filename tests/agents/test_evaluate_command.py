@@ -74,7 +74,7 @@ def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arg
 
 def test_the_setting_that_the_page_shows_fits(tmp_path, small):
     small.pop("workloads")
-    [policy] = re.findall(r"--policy (constant:\S+?)`", PAGE.read_text())
+    [policy] = re.findall(r"--policy (constant:[-0-9.,]+)`", PAGE.read_text())
     options = JudgingOptions(policy=policy, env_kwargs=small, workloads=("uniform",), n_seeds=1, quiet=True)
     assert f"Policy {policy}" in judge(options, sys.stderr)
 
