@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.benchmark_results import SuiteResult, over_runs
-from agents.benchmark_suites import START
 from agents.pacing_tables import TAILS, geometric_tail
 from agents.results import Evaluation
 
@@ -15,10 +14,9 @@ _DECIMALS = (*(2 for _ in TAILS), 0, 1, 3)
 
 
 def latency_table(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
-    """Header and rows over all workloads: built-in algorithms, start of the training, agent of all training seeds."""
+    """Header and rows over all workloads: built-in algorithms, rival, start of the training, agent of all seeds."""
     runs = [_over_workloads(run, run.policies[0]) for run in result.runs.values()]
-    starts = [START] if START in result.references.policies else []
-    rows = [[name, *_cells([_over_workloads(result.references, name)])] for name in (*result.builtins, *starts)]
+    rows = [[name, *_cells([_over_workloads(result.references, name)])] for name in (*result.builtins, *result.others)]
     header = ["over all workloads", *(f"{name} ms" for name in TAILS), "stalls", "stall s", "write amplification"]
     return header, [*rows, ["agent", *_cells(runs)]]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.benchmark_suites import START, BenchmarkSuite
+from agents.benchmark_suites import RIVAL, START, BenchmarkSuite
 from agents.damon_environments import BEST_STATIC, CLAIRVOYANT
 from agents.results import CHARGED_COST, Evaluation
 from agents.statistics import FloatArray, Interval, bootstrap_interval, interquartile_mean
@@ -57,7 +57,7 @@ class SuiteResult:
 
     Attributes:
         suite: The suite.
-        references: The built-in algorithms, in the suite's order, the oracles, and the start of the training.
+        references: The built-in algorithms, in the suite's order, oracles, rival and start of the training.
         runs: By training seed: the agent that always acts, one row each.
         deployments: By training seed: the agent under mode `auto`, and the built-in algorithm alone.
         curves: By training seed; none for shipped agents.
@@ -72,7 +72,7 @@ class SuiteResult:
     @property
     def builtins(self) -> tuple[str, ...]:
         """Names of the built-in algorithms."""
-        return tuple(name for name in self.references.policies if name not in (*ORACLES, START))
+        return tuple(name for name in self.references.policies if name not in (*ORACLES, RIVAL, START))
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -84,6 +84,11 @@ class SuiteResult:
         """Names of the built-in algorithms that pictures show: the own one, those listed, and whichever is best."""
         chosen = {self.builtins[0], self.best_single(), *self.listed, *self.best_builtin()[0]}
         return tuple(name for name in self.builtins if name in chosen or not self.listed)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """What else the agent is compared with: the rival, and the start of the training."""
+        return tuple(name for name in self.references.policies if name in (RIVAL, START))
 
     @property
     def oracles(self) -> tuple[str, ...]:

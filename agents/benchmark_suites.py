@@ -17,7 +17,7 @@ from typing import Any
 
 import gymnasium
 
-from agents import pace_search, rule_search
+from agents import pace_search, q_learning_cleaner, rule_search
 from agents.baselines import (
     PACING,
     TUNE,
@@ -44,6 +44,8 @@ from kml_envs.suites import SYNTHETIC_SUITES
 EPISODE_SEEDS = (1001, 1002, 1003, 1004, 1005)
 AGENT = "agent"
 START = "start of the training"
+RIVAL = "q-learning"
+"""The tabular Q-learning cleaner of Kang et al. (TECS 2017), trained anew: an agent to beat."""
 SKEWED = tuple(name for name in SYNTHETIC_SUITES["synthetic-held-out"] if name != "uniform")
 """The held-out synthetic workloads that write some blocks more often than others."""
 _VOLUMES = {"episode_volumes": 60.0}
@@ -70,6 +72,7 @@ class BenchmarkSuite:
         goals: What is to be reached.
         deployment: Length of a deployment under mode `auto`, as arguments of the environment; empty: there is none.
         deployed_seeds: How many of the episodes' seeds are deployed; None: all.
+        rival_steps: Steps that the rival is trained for; 0: there is none.
         env_kwargs: Arguments of the environment.
         workloads: Suites or workloads to play; empty: the environment's held-out suite.
         episode_seeds: One episode each, on every workload.
@@ -82,6 +85,7 @@ class BenchmarkSuite:
     goals: tuple[Goal, ...] = ()
     deployment: Mapping[str, float] = field(default_factory=dict)
     deployed_seeds: int | None = None
+    rival_steps: int = 0
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
     episode_seeds: tuple[int, ...] = EPISODE_SEEDS
@@ -139,6 +143,7 @@ SUITES: dict[str, BenchmarkSuite] = {
             # A window of the agent's has ten thousand decisions: the sixty volumes of the others would take an hour.
             deployment={"episode_volumes": 30.0},
             deployed_seeds=1,
+            rival_steps=q_learning_cleaner.TIMESTEPS,
         ),
         BenchmarkSuite(
             "damon-reclaim",
@@ -189,10 +194,15 @@ def measure_of(env_id: str) -> Measure:
 
 
 def play_references(suite: BenchmarkSuite) -> Evaluation:
-    """Play the built-in algorithms and, where there are any, the oracles and the start of the training."""
+    """Play the built-in algorithms and, where there are any, oracles, rival and start of the training."""
     workloads, seeds = suite.played, suite.episode_seeds
     parts = [evaluate(contender, workloads, seeds) for contender in suite.builtins]
     parts += play_oracles(suite.env_id, suite.env_kwargs, parts[0])
+    if suite.rival_steps:
+        cleaner = q_learning_cleaner.trained_cleaner(suite.rival_steps)
+        parts.append(
+            evaluate(Contender(RIVAL, suite.env_id, suite.env_kwargs, lambda space: cleaner), workloads, seeds)
+        )
     if (start := start_contender(suite)) is not None:
         parts.append(evaluate(start, workloads, seeds))
     return join(parts)

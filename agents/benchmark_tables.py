@@ -16,7 +16,7 @@ from agents.baselines import LISTED_BUILTINS
 from agents.benchmark_goals import goal_rows
 from agents.benchmark_latencies import latency_table
 from agents.benchmark_results import SuiteResult, over_runs
-from agents.benchmark_suites import START, start_text
+from agents.benchmark_suites import RIVAL, START, start_text
 from agents.measures import TAIL_LATENCY
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval, geometric_mean
@@ -61,9 +61,9 @@ def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:
     measure, single = result.suite.measure, result.best_single()
     names, best = result.best_builtin()
     deployed = result.deployed_gain()
-    starts = [START] if START in result.references.policies else []
-    header = ["workload", "best built-in", "its value", single, *starts, "agent", "against the best", *result.oracles]
-    columns = [best, *(result.reference(name) for name in (single, *starts, *result.oracles))]
+    others, oracles = result.others, result.oracles
+    header = ["workload", "best built-in", "its value", single, *others, "agent", "against the best", *oracles]
+    columns = [best, *(result.reference(name) for name in (single, *others, *oracles))]
     body: Rows = []
     for row, workload in enumerate(result.references.workloads):
         body.append([workload, names[row], *_cells(result, result.agent[:, row], [column[row] for column in columns])])
@@ -103,7 +103,10 @@ def sentences(result: SuiteResult) -> list[str]:
     said.append(_worst(result, "the best built-in", result.best_builtin()[1]))
     if result.listed:
         said.append(_worst(result, "the best of that list", result.best_builtin(result.listed)[1]))
-    if START in result.references.policies:
+    if RIVAL in result.others:
+        gain = result.gain(result.reference(RIVAL))
+        said.append(f"Against the tabular Q-learning cleaner of Kang et al. (TECS 2017): {measure.gain_text(gain)}.")
+    if START in result.others:
         gain = result.gain(result.reference(START))
         what = start_text(result.suite)
         said.append(f"Against the {what} that its training begins with: {measure.gain_text(gain)}.")

@@ -42,6 +42,7 @@ from kml_envs.suites import SUITE_VERSION
 QUICK_ROWS = 8  # environments stepped together when trying out
 _QUICK_STEPS = 16  # of each of them, where the algorithm has no rollouts
 _QUICK_WORKLOADS = 2
+_QUICK_RIVAL_STEPS = 2000
 
 
 class TrainingInterruptedError(Exception):
@@ -129,6 +130,7 @@ class SuiteFolder:
             "built-in algorithms": [contender.name for contender in suite.builtins],
             "deployment": dict(suite.deployment),
             "deployed seeds": suite.deployed_seeds,
+            "steps of the rival": suite.rival_steps,
             "noted of each episode": [*EVERYTHING, CHARGED_COST],
         }
         plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(settings, sort_keys=False))
@@ -138,7 +140,11 @@ class SuiteFolder:
 def quick_suite(suite: BenchmarkSuite) -> BenchmarkSuite:
     """A suite to be tried out: two workloads, one episode each, no deployment."""
     return replace(
-        suite, workloads=suite.played[:_QUICK_WORKLOADS], episode_seeds=suite.episode_seeds[:1], deployment={}
+        suite,
+        workloads=suite.played[:_QUICK_WORKLOADS],
+        episode_seeds=suite.episode_seeds[:1],
+        deployment={},
+        rival_steps=min(suite.rival_steps, _QUICK_RIVAL_STEPS),
     )
 
 

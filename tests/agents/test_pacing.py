@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from agents import q_learning_cleaner
 from agents.baselines import PACING, Contender, builtin_contender, compared_builtins, named_contender, suite_of
 from agents.benchmark_results import SuiteResult
-from agents.benchmark_suites import SUITES, play_deployment
+from agents.benchmark_suites import RIVAL, START, SUITES, play_agent, play_deployment, play_references
 from agents.benchmark_tables import describe_suite
 from agents.callbacks import score
 from agents.evaluation import compare, report
@@ -15,13 +16,11 @@ from agents.exports import write_csv, write_json
 from agents.pace_search import RulePolicy
 from agents.pacing_tables import TAILS, verdict
 from agents.playing import evaluate, evaluate_together, play
-from agents.q_learning_cleaner import ACTIONS, QLearningCleaner
+from agents.q_learning_cleaner import QLearningCleaner
 from agents.results import Evaluation
 from agents.shipped import load_agent
-from agents.vector_env import make_native_env
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, SHIPPED_COSTS
 from kml_envs.errors import UserError
-from kml_envs.lfs.pace import FEATURE_NAMES, WAIT
 
 SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_volumes": 1.0, "episode_volumes": 1.0}
 WORKLOADS = ("zipf-0.99@bursts-100-2000-20", "uniform")
@@ -115,6 +114,24 @@ def test_all_episodes_in_one_environment_are_those_of_one_workload_alone():
     assert not np.array_equal(both.metrics["stall_ms"][0, 0], both.metrics["stall_ms"][0, 1])
 
 
+def test_the_suite_trains_and_plays_the_q_learning_cleaner(monkeypatch):
+    asked = []
+    monkeypatch.setattr(q_learning_cleaner, "trained_cleaner", lambda steps: asked.append(steps) or QLearningCleaner())
+    suite = dataclasses.replace(
+        SUITES["lfs-pacing"], workloads=WORKLOADS[:1], env_kwargs=SMALL, episode_seeds=(1,), deployment={}
+    )
+    references = play_references(suite)
+    assert asked == [q_learning_cleaner.TIMESTEPS]
+    result = SuiteResult(suite, references, {0: play_agent(suite, RulePolicy())}, {}, {})
+    assert result.builtins == tuple(BACKGROUNDS) and result.others == (RIVAL, START)
+    text = describe_suite(result)
+    assert "Against the tabular Q-learning cleaner of Kang et al. (TECS 2017): " in text
+    assert "Against the linear rule that its training begins with: 0.0 % lower in geometric mean." in text
+    rows = {line.split("  ")[0] for line in text.splitlines()}
+    assert {"f2fs", RIVAL, START, "agent"} <= rows
+    assert play_references(dataclasses.replace(suite, rival_steps=0)).policies == (*BACKGROUNDS, START)
+
+
 def test_deployment_charges_what_latencies_and_moved_blocks_cost():
     kwargs = {**SMALL, "window_volumes": 2.0}
     suite = dataclasses.replace(
@@ -130,19 +147,3 @@ def test_deployment_charges_what_latencies_and_moved_blocks_cost():
 def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
     episode = {"moved_blocks": 1, "user_blocks": 1, "cost_ms": 60.0, "user_ms": 40.0, "efficiency": 100e6}
     assert score(episode) == pytest.approx(np.log(2))
-
-
-def test_the_q_learning_cleaner_learns_and_plays():
-    cleaner = QLearningCleaner()
-    environment = make_native_env(PACING, 4, {**SMALL, "workloads": [WORKLOADS[0]], "efficiency": "none"})
-    cleaner.learn(environment, 2000)
-    environment.close()
-    assert np.isfinite(cleaner.values).all() and cleaner.values.any()
-    assert np.abs(cleaner.values).max() <= 1.0 / (1.0 - 0.8)  # the largest reward for ever
-    actions, state = cleaner.predict(np.zeros((3, len(FEATURE_NAMES)), np.float32))
-    assert set(actions) <= set(ACTIONS) and state is not None
-    plenty = np.zeros((3, len(FEATURE_NAMES)), np.float32)
-    plenty[:, FEATURE_NAMES.index("free_above_trigger")] = 1.0
-    assert cleaner.predict(plenty)[0].tolist() == [WAIT] * 3
-    result = compare(Contender("q-learning", PACING, SMALL, lambda space: cleaner), WORKLOADS[:1], (1,))
-    assert result.results.of("q-learning", "latency_p99_ms").min() > 0
