@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from kml_envs.errors import UserError
 
 EPISODES = 2
 PLAIN_WORDS = "## In plain words"
+_SEED = re.compile(
+    r"training seed (\d+)"
+)  # which seed a card's plain words are about; the first one where none is told
 DEFAULT_FOLDER = Path("logs/explanations")
 _LEANS = 2  # features named beside a number of the action, at most
 _CLEAR = 0.5  # correlation from which they are
@@ -44,7 +48,8 @@ def explain(
         workloads: Names.
         seeds: Of the episodes on each of them.
         name: What pictures are called after.
-        shipped: Name of the shipped agent, whose model card is quoted; None: it is another one.
+        shipped: The shipped agent, as `agents.shipped.load_agent` takes it, whose model card is quoted; None: it is
+            another one.
         folder: Where pictures go; None: below `DEFAULT_FOLDER`.
         tell: Told what plays.
 
@@ -76,10 +81,26 @@ def explain(
         parts += _actions_text(judged, decisions, own, features, numbers, measure, seeds)
     tell("pictures")
     pictures = draw_choices(folder, name, judged, decisions, seeds, numbers)
-    if shipped is not None and (words := plain_words((find_agent(shipped).folder / CARD).read_text())):
-        parts.append(f"In plain words\n\n{words}")
+    if shipped is not None and (words := words_of(shipped)):
+        parts.append(words)
     parts.append("Pictures: " + ", ".join(map(str, pictures)))
     return "\n\n".join(parts)
+
+
+def words_of(shipped: str) -> str:
+    """What the model card of a shipped agent says in plain words, and whether of the training seed that is looked at.
+
+    Args:
+        shipped: Name, as `agents.shipped.load_agent` takes it.
+    """
+    name, _, given = shipped.partition(":")
+    agent = find_agent(name)
+    if not (words := plain_words((agent.folder / CARD).read_text())):
+        return ""
+    seed, told = int(given) if given else agent.seeds[0], _SEED.search(words)
+    other = int(told[1]) if told else agent.seeds[0]
+    note = "" if seed == other else f" (of training seed {other}: {name}:{other}, while all above is of seed {seed})"
+    return f"In plain words{note}\n\n{words}"
 
 
 def plain_words(card: str) -> str:

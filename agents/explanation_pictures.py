@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agents.baselines import PACING, TUNE, VICTIM, Contender
+from agents.damon_environments import DAMON_ENVIRONMENTS
+from agents.damon_pictures import draw_settings
 from agents.lfs_pictures import draw_tuning, draw_victims
 from agents.pacing_pictures import draw_pacing
 from agents.statistics import FloatArray
@@ -25,7 +27,12 @@ Draw = Callable[[Contender, Sequence[str], Sequence[int]], Mapping[str, Figure]]
 CHOICES: dict[str, tuple[str, ...]] = {PACING: CHOICE_NAMES}
 """Names of the choices of an environment."""
 
-PICTURES: dict[str, Draw] = {TUNE: draw_tuning, VICTIM: draw_victims, PACING: draw_pacing}
+PICTURES: dict[str, Draw] = {
+    TUNE: draw_tuning,
+    VICTIM: draw_victims,
+    PACING: draw_pacing,
+    **dict.fromkeys(DAMON_ENVIRONMENTS, draw_settings),
+}
 
 
 def draw_choices(

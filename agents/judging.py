@@ -191,9 +191,8 @@ def _explain(options: JudgingOptions, told: TextIO) -> str:
         raise UserError(f"--explain: {judged.env_id} tells no measure of its episodes")
     workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
     name = (options.agent or str(options.model and options.model.stem)).replace(":", "-seed-")
-    shipped = None if options.agent is None else options.agent.partition(":")[0]
     tell = (lambda what: None) if options.quiet else (lambda what: print(f"playing {what} ...", file=told, flush=True))
-    return explain(judged, workloads, seeds, name=name, shipped=shipped, folder=options.output, tell=tell)
+    return explain(judged, workloads, seeds, name=name, shipped=options.agent, folder=options.output, tell=tell)
 
 
 def _judged(options: JudgingOptions) -> Contender:

@@ -9,7 +9,10 @@ import pytest
 
 from agents import explaining
 from agents.baselines import PACING, TUNE, VICTIM, BuiltinPolicy, ConstantPolicy, Contender, RandomPolicy
-from agents.explaining import explain, plain_words
+from agents.damon_environments import DAMON_ENVIRONMENTS, MONITOR, RECLAIM
+from agents.damon_pictures import SETTINGS as DAMON_SETTINGS
+from agents.damon_pictures import draw_settings
+from agents.explaining import explain, plain_words, words_of
 from agents.explanation_pictures import draw_actions, draw_choices
 from agents.importance import feature_kinds, importance_of_features, parts_of, worth_of_parts
 from agents.judging import JudgingOptions, judge
@@ -172,6 +175,42 @@ def test_the_words_are_a_section_of_the_card():
     assert plain_words("# a\n\n## Limits\n") == ""
 
 
+def test_words_of_another_training_seed_say_so(monkeypatch, tmp_path):
+    (tmp_path / CARD).write_text("## In plain words\n\nOf training seed 2: it waits.\n")
+    agent = dataclasses.replace(find_agent("lfs-tune"), folder=tmp_path, seeds=(1, 2))
+    monkeypatch.setattr("agents.explaining.find_agent", lambda name: agent)
+    assert words_of("waiter:2") == "In plain words\n\nOf training seed 2: it waits."
+    for name in ("waiter", "waiter:1"):
+        note = "(of training seed 2: waiter:2, while all above is of seed 1)"
+        assert words_of(name) == f"In plain words {note}\n\nOf training seed 2: it waits."
+    (tmp_path / CARD).write_text("## In plain words\n\nIt waits.\n")  # of the agent that the bare name stands for
+    assert words_of("waiter") == "In plain words\n\nIt waits."
+    assert words_of("waiter:2").startswith("In plain words (of training seed 1: ")
+    (tmp_path / CARD).write_text("# nothing\n")
+    assert words_of("waiter") == ""
+
+
+@pytest.mark.parametrize("env_id", DAMON_ENVIRONMENTS)
+def test_settings_of_agents_are_drawn_beside_those_of_the_builtin_algorithms(env_id):
+    kwargs = {"episode_s": 20.0, "warm_s": 2.0, "max_nr_regions": 100}
+    known = DAMON_ENVIRONMENTS[env_id]
+    judged = Contender("agent (still)", env_id, kwargs, lambda space: ConstantPolicy(space, (0.0,)))
+    figure = draw_settings(judged, ("bursts-2-1",), (1,))["settings"]
+    assert len(figure.axes) == len(DAMON_SETTINGS[env_id])
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names == ["agent", *known.builtins]
+    first = DAMON_SETTINGS[env_id][0].label
+    marks = {line.get_label(): float(line.get_ydata()[0]) for line in figure.axes[0].lines}
+    if env_id == MONITOR:
+        assert first == "sampling interval, ms" and marks["defaults"] == 5.0 and marks["hmsdk"] == 100.0
+        assert marks["agent"] == pytest.approx(5.0 * 2.0**6)  # half of eleven powers of two, rounded up
+    elif env_id == RECLAIM:
+        assert marks["damon_reclaim"] > 6.0 == marks["pdarc"] and np.isnan(marks["senpai"])
+        assert marks["agent"] == 4.0  # 1.25 s a GiB, in whole aggregations of 2 s
+    else:
+        assert marks["agent"] == 25.0 and marks["fixed_thresholds"] == 5.0 and np.isnan(marks["none"])
+
+
 def test_the_command_explains_agents_only(monkeypatch):
     asked = []
     monkeypatch.setattr(
@@ -181,7 +220,7 @@ def test_the_command_explains_agents_only(monkeypatch):
     assert judge(options, sys.stderr) == "said"
     [((judged, workloads, seeds), named)] = asked
     assert (judged.env_id, workloads, len(seeds)) == (TUNE, ("uniform",), explaining.EPISODES)
-    assert (named["name"], named["shipped"], named["folder"]) == ("lfs-tune-seed-1", "lfs-tune", None)
+    assert (named["name"], named["shipped"], named["folder"]) == ("lfs-tune-seed-1", "lfs-tune:1", None)
     for changes, reason in (
         ({"agent": None, "policy": "greedy"}, "is for agents"),
         ({"mode": "learning"}, "--mode do not go with it"),
