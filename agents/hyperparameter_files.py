@@ -38,6 +38,8 @@ class RunSettings:
         average_reward: Whether rewards are measured against their average for the same progress (see
             `agents.average_reward`).
         imitate: Whether the policy first imitates the teachers of its environment (see `agents.teaching`).
+        eval_freq: Steps between evaluations, as in `TrainingOptions`, which comes first.
+        eval_deployment: Length of an evaluation's deployments, likewise.
         model: Arguments of the algorithm's constructor, as written.
     """
 
@@ -49,6 +51,8 @@ class RunSettings:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     average_reward: bool = False
     imitate: bool = False
+    eval_freq: int | None = None
+    eval_deployment: float | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -82,6 +86,7 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
         raise UserError(f"env_kwargs {env_kwargs!r}: must be arguments of the environment by name")
     average_reward = _switch(model, "average_reward")
     imitate = _switch(model, "imitate")
+    evaluations = {name: _not_negative(model, name) for name in ("eval_freq", "eval_deployment")}
     normalize, clip_reward = _normalization(model.pop("normalize", False))
     return RunSettings(
         normalize=normalize,
@@ -89,6 +94,8 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
         env_kwargs=dict(env_kwargs),
         average_reward=average_reward,
         imitate=imitate,
+        eval_freq=None if (steps := evaluations["eval_freq"]) is None else int(steps),
+        eval_deployment=evaluations["eval_deployment"],
         model=model,
         **run,
     )
@@ -153,6 +160,14 @@ def _switch(entry: dict[str, Any], key: str) -> bool:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _not_negative(entry: dict[str, Any], key: str) -> float | None:
+    """Take a number that is not negative out of an entry, if it is there."""
+    value = entry.pop(key, None)
+    if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
+        raise UserError(f"{key} {value!r}: must be a number that is not negative")
+    return value
 
 
 def _positive(entry: dict[str, Any], key: str, default: int | None = None) -> int:

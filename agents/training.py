@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,11 +71,12 @@ class TrainingOptions:
         hyperparameters: Replace single values of the hyperparameter file.
         mode: The proxy's mode during training.
         workloads: Suites or workloads to train on.
-        eval_freq: Steps between evaluations; None: an eighth of the training; 0: only first and last.
+        eval_freq: Steps between evaluations; None: what the hyperparameter file says, or else an eighth of the
+            training; 0: only first and last.
         eval_episodes: Episodes of an evaluation; None: two of each validation workload.
-        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what
-            `kml_envs.long_episodes.unit_of` says; None: 60, or what `agents.deployment.EVALUATION_UNITS` says; 0:
-            without them.
+        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what `kml_envs.long_episodes.unit_of`
+            says; None: what the hyperparameter file says, or else 60, or what `agents.deployment.EVALUATION_UNITS`
+            says; 0: without them.
         save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
         tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
         log_folder: Where runs go.
@@ -181,6 +182,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     torch.set_num_threads(options.num_threads)
     keep_freed_memory()
     plan = make_plan(options)
+    options = _with_evaluations(options, plan.settings)
     recording = None if options.offline is None else read_recording(Path(options.offline))
     env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
@@ -438,6 +440,15 @@ def _suite(split: str | tuple[str, ...], env_id: str) -> str | tuple[str, ...]:
 def _settled(plan: Plan) -> dict[str, Any]:
     """The values of `args.yml` that a resumed run needs."""
     return {"env": plan.env, "algo": plan.algo, "seed": plan.seed, "env_kwargs": dict(plan.env_kwargs)}
+
+
+def _with_evaluations(options: TrainingOptions, written: RunSettings) -> TrainingOptions:
+    """The options, with what the hyperparameter file says of evaluations where they say nothing."""
+    return replace(
+        options,
+        eval_freq=written.eval_freq if options.eval_freq is None else options.eval_freq,
+        eval_deployment=written.eval_deployment if options.eval_deployment is None else options.eval_deployment,
+    )
 
 
 def _frequency(given: int | None, steps: int, parts: int, option: str) -> int:

@@ -313,12 +313,27 @@ def test_pairs_are_yaml():
         {"n_timesteps": 0},
         {"n_timesteps": 10, "n_envs": "many"},
         {"n_timesteps": 10, "env_kwargs": "efficiency"},
+        {"n_timesteps": 10, "eval_freq": -1},
+        {"n_timesteps": 10, "eval_deployment": "long"},
         {"n_timesteps": 10, "normalize": {"norm_obs": True}},
     ),
 )
 def test_run_settings_out_of_range(entry):
     with pytest.raises(UserError):
         run_settings(entry)
+
+
+def test_an_entry_may_say_how_often_to_evaluate(small, tmp_path):
+    entry = {**ON_POLICY, "eval_freq": 32, "eval_deployment": 0}
+    asked = {name: None for name in ("eval_freq", "eval_deployment")}
+    folder = train(options(tmp_path, small, hyperparameters=entry, **asked)).folder
+    with np.load(folder / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [0, 32, 64]
+    folder = train(options(tmp_path, small, hyperparameters=entry, **{**asked, "eval_freq": 0})).folder  # comes first
+    with np.load(folder / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [0, 64]
+    written = run_settings(read_entry("ppo_mask", "kml/LfsVictim-v0"))
+    assert (written.eval_freq, written.eval_deployment) == (0, 0) and not {"eval_freq"} & set(written.model)
 
 
 def test_an_entry_may_hold_arguments_of_the_environment():
