@@ -153,6 +153,16 @@ class Course:
         """Run those of the rows (N,) bool on that have stopped underway."""
         self._run_on(rows & self.underway & self._life_cycle.running())
 
+    def narrow(self, rows: BoolArray) -> None:
+        """Let the next decision be that of these rows (N,) bool only, of domains; the others' questions stay."""
+        self.asked = self.asked & rows  # after it, `_settle` finds those of all domains again
+        self.all_asked = bool(self.asked.all())
+
+    def release(self, rows: BoolArray) -> None:
+        """Leave the decisions that wait in the rows (N,) bool to the built-in algorithm, and run the rows on."""
+        self.asked = self.asked & ~rows
+        self._run_on(rows)
+
     def _run_on(self, rows: BoolArray, decision: Array | None = None) -> None:
         """Run the rows to the next question, or to the end of their episodes, or a stride on the way there.
 

@@ -332,6 +332,12 @@ class MLModelProxy:
         mode = self.controller.mode().copy()
         return Feedback(reward, verdict, acted, self.finished.copy(), mode, decision, builtin_decision)
 
+    def further_reward(self) -> FloatArray:
+        """(N,) float64: what has been saved since the last feedback; for who drives the course in strides."""
+        reward = self._saved / self.subsystem.reward_scale
+        self._saved = np.zeros(len(reward))
+        return np.asarray(reward)
+
     def correct_system_state(self, judgement: Judgement) -> None:
         """Let the mode's controller learn from the cycle."""
         self.controller.operation_ended(judgement.verdict)

@@ -18,7 +18,9 @@ from kml_envs.errors import UserError
 from kml_envs.proxy import Mode, Verdict
 from kml_envs.proxy.lifecycle import DataSetState, LifeCycleError, LifeCycleState
 from kml_envs.serve import dataset
-from kml_envs.serve.kernel import ServeOptions, SimulatedKernel, describe_feedback
+from kml_envs.serve.kernel import SimulatedKernel
+from kml_envs.serve.options import ServeOptions
+from kml_envs.serve.texts import describe_feedback
 
 DATA_SET, RECOMMENDATION = "dataset", "recommendation"
 LONGEST_WRITE = 65536

@@ -16,7 +16,8 @@ from kml_envs.errors import OneLineParser, UserError
 from kml_envs.long_episodes import with_long_episodes
 from kml_envs.registration import find_environment
 from kml_envs.serve.channel import Channel
-from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
+from kml_envs.serve.kernel import SimulatedKernel
+from kml_envs.serve.options import ServeOptions
 from kml_envs.serve.recording import Recorder
 from kml_envs.serve.server import Places, serve
 

@@ -1,4 +1,4 @@
-"""The simulated kernel: one instance of a subsystem behind its proxy, in real or scaled time.
+"""The simulated kernel: one volume of a subsystem behind its proxy, in real or scaled time.
 
 It never waits for user space. A question to the agent has a deadline in wall time; where none comes the built-in
 algorithm acts. An agent that misses several deadlines in a row counts as absent until it shows itself again, and the
@@ -9,19 +9,24 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from kml_envs.envs.proxy_env import ProxyEnv
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv
 from kml_envs.errors import UserError
-from kml_envs.proxy import Choice, Feedback, Mode, ProxyOptions, Verdict
+from kml_envs.proxy import Choice, Feedback, ProxyOptions, Verdict
 from kml_envs.proxy.lifecycle import DataSetState
 from kml_envs.proxy.protocols import Waiting
-from kml_envs.proxy.specs import IntArray, Snapshot
+from kml_envs.proxy.specs import Array, BoolArray, IntArray, Snapshot
 from kml_envs.serve.dataset import DataSet, pack
+from kml_envs.serve.heartbeat import Heartbeat
+from kml_envs.serve.options import ServeOptions
 from kml_envs.serve.pacing import Pace
+from kml_envs.serve.recording import Decision
+from kml_envs.serve.texts import parse_recommendation
 
 # Looking a member up in an enumeration costs as much as a system call: once here, not at every decision.
 _OBSOLETE, _CORRUPTED = int(DataSetState.OBSOLETE), int(DataSetState.CORRUPTED)
@@ -35,77 +40,31 @@ UNPACED_STRIDE_S = 1.0
 LOOK_S = 0.001
 """Wall time between two looks at the users of a subsystem whose question is open."""
 
-HEARTBEAT_S = 1.0
-"""Wall time after which an agent that has closed its files is gone, unless it has opened some again."""
-
 _STEPS_AFTER_ANSWER = 4
-_NOTHING = np.zeros(1, np.int64)
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """How a subsystem is served.
-
-    Attributes:
-        speed: Seconds of simulated time in a second of wall time; 0: as fast as the machine can.
-        deadline_ms: Wall time from the publication of a data set until the built-in algorithm acts, in milliseconds.
-        patience: Deadlines in a row that an agent may miss before it counts as absent.
-    """
-
-    speed: float = 1.0
-    deadline_ms: float = 50.0
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        """Reject times that cannot be.
-
-        Raises:
-            UserError: A number is out of range.
-        """
-        if not 0.0 <= self.speed < math.inf:
-            raise UserError(f"speed {self.speed}: must be a number from 0 (as fast as possible) on")
-        if not 0.0 < self.deadline_ms <= 1e6:
-            raise UserError(f"deadline_ms {self.deadline_ms}: must lie above 0 and be at most 1e6")
-        if self.patience < 1:
-            raise UserError(f"patience {self.patience}: must be at least 1")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One decision cycle, for those who keep records of them.
-
-    Attributes:
-        generation: Of the data set.
-        progress: Work done for the user when the question came up.
-        snapshot: The data set.
-        recommendation: What the agent sent, as far as it could be read; None where nothing came.
-        feedback: What came of it.
-    """
-
-    generation: int
-    progress: int
-    snapshot: Snapshot
-    recommendation: object
-    feedback: Feedback
+_Batch = TypeVar("_Batch", Feedback, Snapshot)
 
 
 class SimulatedKernel:
-    """One instance of a subsystem behind its proxy, driven by `advance` and by what the agent writes.
+    """A subsystem behind its proxy, driven by `advance` and by what the agent writes.
+
+    It is one instance, or a group of N instances, the domains of one volume, whose questions are asked one at a time.
 
     Attributes:
         env: The environment whose proxy is served.
         proxy: That proxy.
         options: Speed and deadline.
         open: Whether a data set is published and its recommendation awaited.
+        row: The instance whose question is open, or was last.
         present: Whether there is an agent to wait for.
         due: When `advance` has something to do next, in the driver's seconds; None: not before a command.
         verdict: Generation and number of the last `Verdict`, that of a missed deadline included.
-        feedback: Generation and feedback of the last decision; None before the first.
+        feedback: Generation and feedback of the last decision, complete when the next question comes up; None before
+            the first. The reward is that of the whole volume.
     """
 
     def __init__(
         self,
-        env: ProxyEnv,
+        env: ProxyEnv | ProxyVectorEnv,
         options: ServeOptions,
         seed: int | None = None,
         record: Callable[[Decision], None] | None = None,
@@ -120,26 +79,34 @@ class SimulatedKernel:
         """
         self.env, self.proxy, self.options = env, env.proxy, options
         self.open = self.present = False
+        self.row = 0
         self.due: float | None = -math.inf
         self.verdict: tuple[int, int] | None = None
         self.feedback: tuple[int, Feedback] | None = None
+        subsystem = self.proxy.subsystem
         self._record = record
+        self._incomplete: Decision | None = None  # the last decision, as long as more may come of it
         self._missed = 0
-        self._agent_files, self._seen_at, self._beating = 0, math.inf, True  # until one has come and gone
+        self._heartbeat = Heartbeat()
         self._asked_at = -math.inf
         self._asked_progress = 0
         self._given_up: tuple[int, int] | None = None  # verdict on the last question, if nothing came in time
-        self._waits = self.proxy.subsystem if isinstance(self.proxy.subsystem, Waiting) else None
         self._data_set: bytes | None = None
-        asked = self.proxy.subsystem.recommendation
+        asked = subsystem.recommendation
         self._choice = isinstance(asked, Choice)
         self._any = np.ones(asked.count, np.bool_) if isinstance(asked, Choice) else None
-        self._pace = Pace(self.proxy.subsystem)
+        self._waits = subsystem if isinstance(subsystem, Waiting) else None
+        self._pace = Pace(subsystem)
+        self._count = subsystem.instances
+        self._rows = range(self._count)
+        self._nothing: IntArray = np.zeros(self._count, np.int64)
+        self._waiting: BoolArray = np.zeros(self._count, np.bool_)  # whose users wait for a decision
         self._beginning = True  # an episode, of which no time has passed yet
         if record is not None:
             self.proxy.re_init(replace(self.proxy.options, keep_builtin_decision=True))
         self.proxy.course.stride = self._stride
         self.env.reset(seed=seed)
+        self._pace.begin()
 
     # Time
 
@@ -154,21 +121,24 @@ class SimulatedKernel:
         """
         if self.due is None or now < self.due:
             return self.due
-        self._listen(now)
-        if self.open:
-            self._look(now)
-        elif self._beginning:
+        if self._heartbeat.listen(now):
+            self._tell_heartbeat(now)
+        if self._beginning:
             self._pace.begin(now)
             self._beginning = False
-            self.due = now
-        elif self.proxy.finished[0]:
+        proxy = self.proxy
+        if np.count_nonzero(here := proxy.course.underway & (self._pace.wall <= now)):
+            proxy.course.go_on(here)
+            self._pace.follow(now, self._speed)
+        if self.open:
+            self._look(now)
+        elif np.count_nonzero(proxy.finished) == self._count:
+            self._complete_feedback()
             self._begin_episode()
             self._pace.begin()
-        elif self.proxy.course.underway[0]:
-            self.proxy.course.go_on(self.proxy.course.underway)
-            self._follow(now)
-        else:
-            self._ask(now)
+        elif np.count_nonzero(here := proxy.asked & (self._pace.wall <= now)):
+            self._ask(int(np.argmin(np.where(here, self._pace.wall, np.inf))), now)
+        self._plan(now)
         return self.due
 
     def agent_seen(self, now: float, files: int = 0) -> None:
@@ -178,46 +148,44 @@ class SimulatedKernel:
             now: The time.
             files: How many more files it now holds open for that.
         """
-        self._agent_files += files
-        self._seen_at = now
+        self._heartbeat.seen(now, files)
         if not self.present:
             self.present, self._missed = True, 0
 
     def agent_left(self, now: float) -> None:
         """Somebody has closed such a file."""
-        self._agent_files -= 1
-        self._seen_at = now
+        self._heartbeat.seen(now, -1)
 
     @property
     def agent_here(self) -> bool:
-        """Whether the agent's heart beats: as long as its files are open, and a little longer."""
-        return self._beating
+        """Whether the agent's heart beats."""
+        return self._heartbeat.beating
 
     # What the agent does
 
     @property
     def published(self) -> bool | np.bool_:
         """Whether a decision waits, and its data set has not been discarded."""
-        return self.open and self.proxy.data_set_state[0] != _OBSOLETE
+        return self.open and self.proxy.data_set_state[self.row] != _OBSOLETE
 
     def read_data_set(self) -> bytes:
         """The record of the published data set."""
         if self._data_set is None:
-            snapshot = self.proxy.publish_data(complete=False)
+            row, snapshot = self.row, self.proxy.publish_data(complete=False)
             data_set = DataSet(
-                int(self.proxy.generation[0]),
-                int(self.proxy.subsystem.progress()[0]),
-                snapshot.features[0],
-                self._any if snapshot.mask is None else snapshot.mask[0],
+                int(self.proxy.generation[row]),
+                self._asked_progress,
+                snapshot.features[row],
+                self._any if snapshot.mask is None else snapshot.mask[row],
                 round(self.options.deadline_ms * 1e3),
-                bool(self.proxy.data_set_state[0] == _CORRUPTED),
+                bool(self.proxy.data_set_state[row] == _CORRUPTED),
             )
             self._data_set = pack(data_set)
         return self._data_set
 
     def data_set_extracted(self, generation: int) -> None:
         """The last byte of that generation's record has been handed out."""
-        if self.open and self._data_set is not None and generation == self.proxy.generation[0]:
+        if self.open and self._data_set is not None and generation == self.proxy.generation[self.row]:
             self.proxy.publish_data()
 
     def recommend(self, text: bytes, now: float) -> None:
@@ -229,22 +197,24 @@ class SimulatedKernel:
         """
         self.agent_seen(now)
         generation, recommendation = parse_recommendation(text, self._choice)
-        stale = generation is not None and generation != self.proxy.generation[0]
+        stale = generation is not None and generation != self.proxy.generation[self.row]
         if self.open:
             self._let_users_go_on(now)
             if self._too_late(now):
                 self._give_up(now)
+                self._plan(now)
         if self._given_up is not None and generation == self._given_up[0]:
             self.verdict = self._given_up
             return
         if not self.open or stale:
-            named = 0 if generation is None else generation
             verdict = Verdict.NOT_ASKED if generation is None else Verdict.STALE
-            self.verdict = named, int(verdict)
-            self.proxy.statistics.count(np.array([verdict], np.int8), self.proxy.life_cycle.running())
+            self.verdict = 0 if generation is None else generation, int(verdict)
+            only = np.arange(self._count) == self.row
+            self.proxy.statistics.count(np.full(self._count, verdict, np.int8), only & self.proxy.life_cycle.running())
             return
         self._missed = 0
         self._decide(recommendation, now)
+        self._plan(now)
         # Where the next question is due already, its data set is there when the answer returns.
         for _ in range(_STEPS_AFTER_ANSWER):
             if self.open:
@@ -255,6 +225,7 @@ class SimulatedKernel:
 
     def close(self) -> None:
         """End the proxy's life."""
+        self._complete_feedback()
         if self.due is None:
             self.proxy.shut_down()
         else:
@@ -269,6 +240,7 @@ class SimulatedKernel:
             LifeCycleError: It is not stopped.
         """
         self.proxy.start()
+        self._complete_feedback()
         self._begin_episode()
         self._pace.begin(now)
         self.due = now
@@ -305,98 +277,150 @@ class SimulatedKernel:
         """Change the proxy's options; the data set is replaced.
 
         Raises:
-            UserError: The options contradict each other.
+            UserError: The options contradict each other, or the volume would have to be split otherwise.
         """
+        if options.domains != self.proxy.options.domains:
+            raise UserError(f"domains {options.domains}: a volume of {self._count} is served")
         self.proxy.re_init(options)
-        self.proxy.heartbeat(np.array([self._beating]))
+        self._tell_heartbeat(now)
         if self.due is not None:
             self._close()
-            self._follow(now)
+            self._pace.follow(now, self._speed)
+            self._plan(now)
 
     # The decision cycle
 
-    def _ask(self, now: float) -> None:
+    @property
+    def _speed(self) -> float:
+        """Seconds of an instance's own time in a second: the users of a volume are spread over its domains."""
+        return self.options.speed / self._count
+
+    def _plan(self, now: float) -> None:
+        """What comes next is due when simulated time has led to where an instance stands, or looks at a deadline."""
+        course, wall = self.proxy.course, self._pace.wall
+        if self.open:
+            due = self._asked_at + self.options.deadline_ms / 1e3
+            if self.options.speed > 0.0 and self._waits is not None:
+                due = min(due, now + LOOK_S)
+            coming = course.underway
+        else:
+            due, coming = math.inf, course.underway | self.proxy.asked
+            if not np.count_nonzero(coming):
+                coming = self.proxy.finished
+        if np.count_nonzero(coming):
+            due = min(due, float(wall[coming].min()))
+        self.due = max(due, now)
+
+    def _ask(self, row: int, now: float) -> None:
         """Publish a data set and wait for the agent; where there is none, the built-in algorithm acts at once."""
+        self._complete_feedback()
         self.proxy.get_dataset()
         self.proxy.preprocess_data()
-        self._asked_at, self._asked_progress = now, int(self.proxy.subsystem.progress()[0])
+        self.row, self._asked_at, self._asked_progress = row, now, int(self.proxy.subsystem.progress()[row])
         self._data_set, self._given_up = None, None
-        self._pace.wait(now)
+        self._note_waiting(now)
         self.open = True
-        if self.present:
-            self._plan_look(now)
-        else:
+        if not self.present:
             self._give_up(now)
 
-    def _listen(self, now: float) -> None:
-        """Tell the proxy when the agent's heart stops, or beats again."""
-        beating = self._agent_files > 0 or now - self._seen_at < HEARTBEAT_S
-        if beating != self._beating:
-            self._beating = beating
-            self.present = self.present and beating
-            self.proxy.heartbeat(np.array([beating]))
-            if self.open and not beating:
+    def _tell_heartbeat(self, now: float) -> None:
+        """Tell the proxy whether the agent is there; without it there is nothing to wait for."""
+        beating = self._heartbeat.beating
+        self.proxy.heartbeat(np.full(self._count, beating))
+        if not beating:
+            self.present = False
+            if self.open:
                 self._give_up(now)
 
     def _look(self, now: float) -> None:
         """See what has become of an open question."""
         self._let_users_go_on(now)
-        if self._too_late(now) or self._no_time_left():
+        if self._too_late(now) or self._out_of_time()[self.row]:
             self._missed += 1
             self.present = self._missed < self.options.patience
             self._give_up(now)
-        else:
-            self._plan_look(now)
+        elif self._count > 1:
+            critical = self._waiting & self.proxy.subsystem.critical()
+            if np.count_nonzero(critical):  # of domains whose turn has not come; the open question's was seen to
+                self._waiting &= ~critical
+                self.proxy.course.release(critical)
+                self._pace.follow(now, self._speed)
 
-    def _plan_look(self, now: float) -> None:
-        """The next look is due at the deadline, or earlier where users go on meanwhile, down to the reserve."""
-        deadline = self._asked_at + self.options.deadline_ms / 1e3
-        looks = self.options.speed > 0.0 and self._waits is not None
-        self.due = min(deadline, now + LOOK_S) if looks else deadline
+    def _note_waiting(self, now: float) -> None:
+        """From now on the users of instances whose question has come up wait for its answer."""
+        new = self.proxy.asked & (self._pace.wall <= now) & ~self._waiting
+        self._pace.wait(new, now)
+        self._waiting = self._waiting | new
 
     def _let_users_go_on(self, now: float) -> None:
         """Let the simulated time pass that the agent has taken so far."""
-        speed = self.options.speed
-        if speed == 0.0 or now == self._asked_at:
+        speed, subsystem = self._speed, self.proxy.subsystem
+        if speed == 0.0:
             return
-        users, subsystem = self._pace.users_by(now, speed), self.proxy.subsystem
+        self._note_waiting(now)
+        users = self._pace.users_by(now, speed)
         if self._waits is not None:
-            self._waits.wait(np.minimum(users, self.proxy.course.control_ends()), self.proxy.asked)
+            self._waits.wait(np.minimum(users, self.proxy.course.control_ends()), self._waiting)
         self._pace.follow(now, speed)
         # At the reserve, and at the end of a unit, the built-in algorithm acts in that very moment of simulated time.
-        if subsystem.progress()[0] < users[0] and not self._no_time_left():
-            self._pace.stall(now)
+        stalled = self._waiting & (subsystem.progress() < users) & ~self._out_of_time()
+        self._pace.stall(stalled, now)
 
     def _too_late(self, now: float) -> bool:
         """Whether the deadline has passed, in wall time or in progress."""
-        waited, deadline = int(self.proxy.subsystem.progress()[0]) - self._asked_progress, self.proxy.options.deadline
+        deadline = self.proxy.options.deadline
+        waited = int(self.proxy.subsystem.progress()[self.row]) - self._asked_progress
         # A timer may fire a rounding error before its time.
         overdue = now - self._asked_at > self.options.deadline_ms / 1e3 - 1e-9
         return overdue or (deadline is not None and self.options.speed > 0.0 and waited > deadline)
 
-    def _no_time_left(self) -> bool:
-        """Whether the users are at the reserve, or the unit in which the agent was asked is over."""
-        subsystem, ends = self.proxy.subsystem, self.proxy.course.control_ends()
-        return bool(subsystem.critical()[0] or subsystem.progress()[0] >= ends[0])
+    def _out_of_time(self) -> BoolArray:
+        """(N,) bool: the users are at the reserve, or the unit in which the agent is asked is over."""
+        subsystem = self.proxy.subsystem
+        return np.asarray(subsystem.critical() | (subsystem.progress() >= self.proxy.course.control_ends()))
 
     def _give_up(self, now: float) -> None:
         """Let the built-in algorithm act."""
         self._decide(None, now)
         self._given_up = self.verdict
 
-    def _decide(self, recommendation: object, now: float) -> None:
-        """Carry one decision out, and let the simulated time pass that it took."""
-        generation = int(self.proxy.generation[0])
-        snapshot = self.proxy.publish_data() if self._record is not None else None
+    def _decide(self, recommendation: Sequence[object] | Array | None, now: float) -> None:
+        """Carry one decision out, and go a first stride of the way to the next one."""
+        proxy, row = self.proxy, self.row
+        generation = int(proxy.generation[row])
+        snapshot = _of_row(proxy.publish_data(), row) if self._record is not None else None
         self._choose_stride()
+        given = recommendation
+        if self._count > 1:
+            proxy.course.narrow(np.arange(self._count) == row)
+            given = [None if recommendation is None or other != row else recommendation[0] for other in self._rows]
         # What the agent has taken has passed already. At speed 0 it takes what the options say.
-        feedback = self.proxy.decide(recommendation, latency=None if self.options.speed == 0.0 else _NOTHING)
+        feedback = proxy.decide(given, latency=None if self.options.speed == 0.0 else self._nothing)
+        if self._count > 1:
+            reward, finished = np.array([feedback.reward.sum()]), np.array([feedback.finished.all()])
+            feedback = _of_row(feedback, row)._replace(reward=reward, finished=finished)
         self.feedback = generation, feedback
         self.verdict = generation, feedback.verdict.item()
+        self._incomplete = Decision(row, generation, self._asked_progress, snapshot, recommendation, feedback)
+        if proxy.course.stride is None:
+            self._complete_feedback()
         self._close()
-        self._follow(now)
-        if self._record is not None and snapshot is not None:
-            self._record(Decision(generation, self._asked_progress, snapshot, recommendation, feedback))
+        self._waiting = self._waiting & proxy.asked
+        self._waiting[row] = False
+        self._pace.follow(now, self._speed)
+
+    def _complete_feedback(self) -> None:
+        """Add to the last feedback what has come of the decision since, at the next question or an episode's end."""
+        decision = self._incomplete
+        if decision is None:
+            return
+        feedback = decision.feedback._replace(
+            reward=decision.feedback.reward + self.proxy.further_reward().sum(),
+            finished=np.array([self.proxy.finished.all()]),
+        )
+        self.feedback, self._incomplete = (decision.generation, feedback), None
+        if self._record is not None:
+            self._record(replace(decision, feedback=feedback))
 
     def _begin_episode(self) -> None:
         """Begin an episode, of which no time passes yet."""
@@ -404,57 +428,26 @@ class SimulatedKernel:
         self._choose_stride()
         self.env.reset()
         self._beginning = False
-
-    def _follow(self, now: float) -> None:
-        """What comes next is due when simulated time has led to where the subsystem stands."""
-        self._pace.follow(now, self.options.speed)
-        self.due = max(float(self._pace.wall[0]), now)
+        self._waiting = np.zeros(self._count, np.bool_)
 
     def _choose_stride(self) -> None:
         """Run on in strides, but where the agent is always asked and nothing is paced: it is cheaper without."""
         course = self.proxy.course
-        course.stride = None if self.options.speed == 0.0 and course.agent_everywhere else self._stride
+        whole = self.options.speed == 0.0 and course.agent_everywhere and not np.count_nonzero(course.underway)
+        course.stride = None if whole else self._stride
 
     def _stride(self) -> IntArray:
-        """(1,) int64: the most progress that is made in one go; none before the time of an episode is known."""
+        """(N,) int64: the most progress that is made in one go; none before the time of an episode is known."""
         if self._beginning:
-            return np.zeros(1, np.int64)
-        speed = self.options.speed
-        return self._pace.stride(STRIDE_S * speed if speed else UNPACED_STRIDE_S)
+            return self._nothing
+        return self._pace.stride(STRIDE_S * self._speed if self.options.speed else UNPACED_STRIDE_S)
 
     def _close(self) -> None:
         """No recommendation is awaited any more."""
         self.open, self._data_set = False, None
 
 
-def parse_recommendation(text: bytes, choice: bool) -> tuple[int | None, object]:
-    """Read a recommendation; what cannot be read is left for the proxy to reject.
-
-    Args:
-        text: `GENERATION CANDIDATE` or `GENERATION NUMBER NUMBER …`.
-        choice: Whether a candidate is asked for.
-
-    Returns:
-        The generation, None where it cannot be read, and the recommendation as a batch of one.
-    """
-    words = text.split()
-    if not words or not words[0].isdigit() or len(words[0]) > 18:
-        return None, ["unreadable"]
-    generation = int(words[0])
-    try:
-        if choice and len(words) == 2:
-            return generation, np.array([int(words[1])])
-        if choice:
-            return generation, [[float(word) for word in words[1:]]]
-        return generation, np.array([[float(word) for word in words[1:]]])
-    except (ValueError, OverflowError):
-        return generation, ["unreadable"]
-
-
-def describe_feedback(generation: int, feedback: Feedback) -> str:
-    """The text of `feedback`: what came of the decision for that data set."""
-    acted = "agent" if feedback.acted_by_agent[0] else "builtin"
-    return (
-        f"generation={generation} reward={feedback.reward[0]:.9g} verdict={Verdict(feedback.verdict[0]).name.lower()} "
-        f"acted={acted} mode={Mode(feedback.mode[0]).name.lower()} finished={int(feedback.finished[0])}\n"
-    )
+def _of_row(batch: _Batch, row: int) -> _Batch:
+    """One instance of a batch of arrays."""
+    parts: Any = (None if part is None else part[row : row + 1] for part in batch)
+    return type(batch)(*parts)

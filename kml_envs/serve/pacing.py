@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from kml_envs.proxy.protocols import BatchedSubsystem, Clocked
-from kml_envs.proxy.specs import FloatArray, IntArray
+from kml_envs.proxy.specs import BoolArray, FloatArray, IntArray
 
 LARGEST_LAG_S = 0.1
 """Lateness of the server itself that it makes up for; timers are late by up to a millisecond, every time."""
@@ -51,17 +51,17 @@ class Pace:
             self.wall = np.maximum(self.wall + (time_us - self._time_us) / (1e6 * speed), now - LARGEST_LAG_S)
         self._time_us = time_us
 
-    def wait(self, now: float) -> None:
-        """The instances wait for something from now on; that the server comes late to it is not held against that."""
-        self._late = now - self.wall
+    def wait(self, rows: BoolArray, now: float) -> None:
+        """Instances (N,) wait for an answer from now on; that the server comes late to them is not held against it."""
+        self._late = np.where(rows, now - self.wall, self._late)
 
     def users_by(self, now: float, speed: float) -> IntArray:
         """(N,) int64: progress that users will have made by a wall time if nothing stops them, since `wait`."""
         return self._clock.progress_by(self._time_us + 1e6 * speed * (now - self._late - self.wall))
 
-    def stall(self, now: float) -> None:
-        """Users could not go on since where they stand; that is not made up for."""
-        self.wall = now - self._late
+    def stall(self, rows: BoolArray, now: float) -> None:
+        """Users of the instances (N,) could not go on since where they stand; that is not made up for."""
+        self.wall = np.where(rows, now - self._late, self.wall)
 
     def stride(self, seconds: float) -> IntArray:
         """(N,) int64: progress that users make in the next simulated seconds, if nothing stops them; at least 1."""

@@ -2,7 +2,7 @@
 
 | column | shape | meaning |
 | --- | --- | --- |
-| row | (D,) int32 | instance of the subsystem; 0 where one is served |
+| row | (D,) int32 | instance of the subsystem; where it is served, domain of the volume |
 | generation, progress | (D,) int64 | of the data set; served subsystems only |
 | features | (D, F) float32 | data set |
 | mask | (D, K) bool | candidates that could be chosen; choices only |
@@ -18,7 +18,7 @@ A part is written whole, so that a killed recorder loses the part that it was fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,32 @@ import numpy as np
 from kml_envs import __version__
 from kml_envs.errors import UserError
 from kml_envs.files import write_arrays, write_text
-from kml_envs.proxy import BatchedSubsystem, Choice, Mode, Verdict
-from kml_envs.proxy.specs import Array
-from kml_envs.serve.kernel import Decision
+from kml_envs.proxy import BatchedSubsystem, Choice, Feedback, Mode, Verdict
+from kml_envs.proxy.specs import Array, Snapshot
 
 FORMAT = 1
 PART_DECISIONS = 8192
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision cycle, for those who keep records of them.
+
+    Attributes:
+        row: The instance.
+        generation: Of the data set.
+        progress: Work done for the user when the question came up.
+        snapshot: The data set; None where nobody keeps records.
+        recommendation: What the agent sent, as far as it could be read; None where nothing came.
+        feedback: What came of it.
+    """
+
+    row: int
+    generation: int
+    progress: int
+    snapshot: Snapshot | None
+    recommendation: Sequence[object] | Array | None
+    feedback: Feedback
 
 
 class Recorder:
@@ -85,12 +105,13 @@ class Recorder:
 
     def add_decision(self, decision: Decision) -> None:
         """Add one decision of a served subsystem."""
-        feedback = decision.feedback
+        feedback, snapshot = decision.feedback, decision.snapshot
+        assert snapshot is not None, "the kernel keeps it for who keeps records"
         columns = {
-            "row": np.zeros(1, np.int32),
+            "row": np.full(1, decision.row, np.int32),
             "generation": np.array([decision.generation]),
             "progress": np.array([decision.progress]),
-            "features": decision.snapshot.features,
+            "features": snapshot.features,
             "recommendation": _readable(decision.recommendation, feedback.decision.shape),
             "executed_decision": feedback.decision,
             "verdict": feedback.verdict,
@@ -99,8 +120,8 @@ class Recorder:
             "finished": feedback.finished,
             "reward": feedback.reward,
         }
-        if decision.snapshot.mask is not None:
-            columns["mask"] = decision.snapshot.mask
+        if snapshot.mask is not None:
+            columns["mask"] = snapshot.mask
         if feedback.builtin_decision is not None:
             columns["builtin_decision"] = feedback.builtin_decision
         self.add(columns)

@@ -14,7 +14,8 @@ import pytest
 
 from kml_envs.serve.channel import Channel
 from kml_envs.serve.client import connect
-from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
+from kml_envs.serve.kernel import SimulatedKernel
+from kml_envs.serve.options import ServeOptions
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from kml_envs.errors import UserError
 from kml_envs.serve.channel import DATA_SET, RECOMMENDATION
 from kml_envs.serve.dataset import unpack
-from kml_envs.serve.kernel import ServeOptions, parse_recommendation
+from kml_envs.serve.options import ServeOptions
+from kml_envs.serve.texts import parse_recommendation
 
 
 class Agent:
@@ -82,20 +83,27 @@ def test_a_decision_passes_through_the_files(agent):
     assert "agent_operations 1" in one.text("statistics").splitlines()
 
 
-def test_the_agent_decides_as_through_the_environment(agent, tutorial_module):
+@pytest.mark.parametrize("speed", [0.0, 0.1, 1.0, 50.0])
+@pytest.mark.parametrize("mode", [{}, {"mode": "learning", "share": 0.5, "window": 40}])
+def test_the_agent_decides_as_through_the_environment(agent, tutorial_module, speed, mode):
     import gymnasium
 
-    env = gymnasium.make("tutorial/Readahead-v0", episode_progress=300).unwrapped
+    env = gymnasium.make("tutorial/Readahead-v0", episode_progress=300, **mode).unwrapped
     observation, _ = env.reset(seed=3)
-    one = agent(episode_progress=300)
+    reward, truncated = 0.0, False
+    one = agent(episode_progress=300, speed=speed, **mode)
+    one.data.read(4096)
     for step in range(150):
+        while not one.kernel.open:
+            one.pass_time(max(one.kernel.due - one.clock.now, 0.0))
         data_set = one.next()
         np.testing.assert_array_equal(data_set.features, observation)
+        if step > 0:
+            feedback = dict(word.split("=") for word in one.text("feedback").split())
+            assert float(feedback["reward"]) == pytest.approx(reward, rel=1e-6)
+            assert int(feedback["finished"]) == truncated
         one.answers.write(b"%d %d" % (data_set.generation, step % 6))
         observation, reward, _, truncated, _ = env.step(step % 6)
-        feedback = dict(word.split("=") for word in one.text("feedback").split())
-        assert float(feedback["reward"]) == pytest.approx(reward, rel=1e-6)
-        assert int(feedback["finished"]) == truncated
         if truncated:
             observation, _ = env.reset()
 

@@ -6,7 +6,8 @@ import pytest
 import kml_envs  # noqa: F401 - registers the environments
 from kml_envs.serve.channel import DATA_SET, RECOMMENDATION, Channel
 from kml_envs.serve.dataset import unpack
-from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
+from kml_envs.serve.kernel import SimulatedKernel
+from kml_envs.serve.options import ServeOptions
 
 WRITES_PER_SECOND = 50_000
 SMALL = {"segments": 128, "workloads": ["hot-cold-0.8-0.2"], "warm_volumes": 1, "episode_volumes": 1000.0}

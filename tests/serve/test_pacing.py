@@ -6,7 +6,8 @@ import pytest
 
 import kml_envs  # noqa: F401 - registers the environments
 from kml_envs.proxy.protocols import Clocked, batch
-from kml_envs.serve.kernel import ServeOptions, SimulatedKernel
+from kml_envs.serve.kernel import SimulatedKernel
+from kml_envs.serve.options import ServeOptions
 
 SMALL = {"segments": 96, "blocks_per_segment": 16, "utilisation": 0.8, "warm_volumes": 1}
 PROGRAM = {"workloads": ["sort-rows"], "warm_s": 5.0, "max_nr_regions": 200}
