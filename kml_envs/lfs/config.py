@@ -10,7 +10,7 @@ from kml_envs.errors import UserError
 
 
 class CleaningPolicy(enum.IntEnum):
-    """How the victim of a cleaning is chosen; the formulas and their sources are in `policies.py`."""
+    """How the victim of a cleaning is chosen; sources and formulas stand in `victim_costs.py` and `policies.py`."""
 
     GREEDY = 0
     COST_BENEFIT = 1

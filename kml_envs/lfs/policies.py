@@ -14,6 +14,17 @@ from kml_envs.lfs.foresight import clairvoyant_cost, informed_cost
 from kml_envs.lfs.ordering import stable_order
 from kml_envs.lfs.score import best_score, dirty_word, section_mtime
 from kml_envs.lfs.section_index import fewest_valid, first_section, first_section_around, last_section
+from kml_envs.lfs.victim_costs import (
+    UINT_MAX,
+    age_threshold_cost,
+    cost_age_times_cost,
+    cost_benefit_cost,
+    cost_benefit_envy_cost,
+    cost_benefit_f2fs,
+    cost_benefit_sqrt_cost,
+    fifo_cost,
+    greedy_cost,
+)
 from kml_envs.lfs.volume import (
     SegmentState,
     dirty_row,
@@ -26,11 +37,8 @@ from kml_envs.lfs.volume import (
 )
 from kml_envs.workloads.source import random_below
 
-UINT_MAX = 2**32 - 1
 ATGC_CANDIDATE_RATIO = 20  # percent
 ATGC_CANDIDATE_COUNT = 10
-ATGC_AGE_WEIGHT = 60  # percent
-ATGC_ACCURACY = 10_000
 
 
 @compiled
@@ -45,9 +53,9 @@ def select_victim(volume: Record, policy: int) -> int:
         Section number, or -1 when there is no candidate.
     """
     if policy == CleaningPolicy.RANDOM:
-        return _best_of_drawn(volume, np.int64(1))
+        return random_victim(volume)
     if policy == CleaningPolicy.D_CHOICES:
-        return _best_of_drawn(volume, volume.settings.choices)
+        return best_of_choices(volume)
     fewest = fewest_valid(volume)
     if fewest < 0:
         return -1
@@ -57,9 +65,9 @@ def select_victim(volume: Record, policy: int) -> int:
     elif policy == CleaningPolicy.SCORE:
         victim = best_score(volume, start)
     elif policy == CleaningPolicy.ATGC:
-        victim = _age_threshold_victim(volume, start)
+        victim = age_threshold_victim(volume, start)
     elif policy == CleaningPolicy.WINDOWED_GREEDY:
-        victim = _best_of_scan(volume, policy, start, _window_end(volume))
+        victim = windowed_greedy_victim(volume, start)
     else:
         victim = _best_of_scan(volume, policy, start, np.int64(0))
     volume.scan_start = _next_scan_start(volume, policy, start)
@@ -68,7 +76,7 @@ def select_victim(volume: Record, policy: int) -> int:
 
 @compiled
 def victim_cost(volume: Record, section: int, policy: int, oldest: int) -> float:
-    """Cost of cleaning a dirty section; the policy takes the lowest.
+    """Cost of cleaning a dirty section; the policy takes the lowest. The formulas stand in `victim_costs.py`.
 
     Args:
         volume: The VOLUME record.
@@ -77,21 +85,17 @@ def victim_cost(volume: Record, section: int, policy: int, oldest: int) -> float
         oldest: `oldest_mtime`, needed by COST_BENEFIT_F2FS only: once a scan, not once a candidate.
 
     Returns:
-        The cost; infinite for a protected section. Sources: COST_BENEFIT Rosenblum and Ousterhout 1991 eq. 2,
-        ENVY Wu and Zwaenepoel 1994, SQRT the SepBIT artefact, F2FS fs/f2fs/gc.c get_cb_cost, FIFO nilfs-utils
-        cleanerd (timestamp policy), CAT Chiang and Chang 1999.
+        The cost; infinite for a protected section.
     """
     settings = volume.settings
     slots, section_blocks = volume.slots_per_section, section_valid(volume)[section]
     if policy == CleaningPolicy.GREEDY or policy == CleaningPolicy.WINDOWED_GREEDY:
-        return float(section_blocks)
+        return greedy_cost(section_blocks)
     if policy == CleaningPolicy.COST_BENEFIT_F2FS:
         valid, mtime = section_blocks // volume.segments_per_section, section_mtime(volume, section)
         return float(cost_benefit_f2fs(valid, mtime, oldest, volume.newest_mtime, volume.block_shift))
     if policy == CleaningPolicy.FIFO:
-        if sealed_at(volume)[section] > volume.clock - settings.protection:
-            return np.inf
-        return float(sealed_at(volume)[section])
+        return fifo_cost(sealed_at(volume)[section], volume.clock, settings.protection)
     if policy == CleaningPolicy.CLAIRVOYANT:
         return clairvoyant_cost(volume, section)
     if policy == CleaningPolicy.INFORMED:
@@ -99,55 +103,47 @@ def victim_cost(volume: Record, section: int, policy: int, oldest: int) -> float
     utilisation = section_blocks / slots
     age = float(volume.clock - section_mtime(volume, section))
     if policy == CleaningPolicy.COST_BENEFIT:
-        return -(1.0 - utilisation) * age / (1.0 + utilisation)
+        return cost_benefit_cost(utilisation, age)
     if policy == CleaningPolicy.COST_BENEFIT_ENVY:
-        return -(1.0 - utilisation) * age / (2.0 * utilisation)
+        return cost_benefit_envy_cost(utilisation, age)
     if policy == CleaningPolicy.COST_BENEFIT_SQRT:
-        return -(1.0 - utilisation) / utilisation * np.sqrt(age)
+        return cost_benefit_sqrt_cost(utilisation, age)
     if policy == CleaningPolicy.CAT:
-        return utilisation * (1.0 + sections(volume)[section].erases) / ((1.0 - utilisation) * max(age, 1.0))
+        return cost_age_times_cost(utilisation, age, sections(volume)[section].erases)
     return np.inf
 
 
 @compiled
-def cost_benefit_f2fs(valid: int, mtime: int, oldest: int, newest: int, block_shift: int) -> int:
-    """F2FS's integer cost-benefit (fs/f2fs/gc.c, get_cb_cost).
-
-    Args:
-        valid: Mean valid blocks of the section's segments.
-        mtime: Mean mtime of the section's segments.
-        oldest: Smallest mtime of all segments, free and never written ones too.
-        newest: Running maximum of all mtimes.
-        block_shift: log2 of blocks per segment.
-
-    Returns:
-        The cost as the kernel's tracepoint shows it.
-    """
-    percent = 100 * valid >> block_shift
-    age = np.int64(0)
-    if newest != oldest:
-        age = 100 - 100 * (mtime - oldest) // (newest - oldest)
-    return UINT_MAX - 100 * (100 - percent) * age // (100 + percent)
+def random_victim(volume: Record) -> int:
+    """A sealed section drawn at random; -1 if no section is dirty (Van Houdt, SIGMETRICS 2013, with d = 1)."""
+    return _best_of_drawn(volume, np.int64(1))
 
 
 @compiled
-def age_threshold_cost(mtime: int, invalid: int, slots: int, oldest: int, newest: int) -> int:
-    """ATGC's cost of a candidate (fs/f2fs/gc.c, atgc_lookup_victim); each floor comes before its weight.
+def best_of_choices(volume: Record) -> int:
+    """d-choices: the fewest valid blocks of `choices` sealed sections drawn at random; -1 if no section is dirty.
+
+    Van Houdt, "A Mean Field Model for a Class of Garbage Collection Algorithms in Flash-based Solid State Drives",
+    SIGMETRICS 2013.
+    """
+    return _best_of_drawn(volume, volume.settings.choices)
+
+
+@compiled
+def windowed_greedy_victim(volume: Record, start: int) -> int:
+    """The fewest valid blocks among the oldest sections, a share `window` of the dirty ones.
+
+    Hu, Eleftheriou, Haas, Iliadis and Pletka, "Write Amplification Analysis in Flash-Based Solid State Drives",
+    SYSTOR 2009.
 
     Args:
-        mtime: Mtime of the candidate.
-        invalid: Invalid blocks of the section.
-        slots: Blocks of a section.
-        oldest: Smallest mtime of the dirty sections.
-        newest: Largest mtime of the dirty sections.
+        volume: The VOLUME record, with a dirty section.
+        start: Section where the scan begins.
 
     Returns:
-        The cost as the kernel's tracepoint shows it.
+        Section number.
     """
-    span = newest + 1 - oldest
-    accuracy = min(ATGC_ACCURACY, np.int64(np.uint64(2**64 - 1) // np.uint64(span) // np.uint64(100)))
-    age = accuracy * (newest + 1 - mtime) // span * ATGC_AGE_WEIGHT
-    return UINT_MAX - (age + accuracy * invalid // slots * (100 - ATGC_AGE_WEIGHT))
+    return _best_of_scan(volume, np.int64(CleaningPolicy.WINDOWED_GREEDY), start, _window_end(volume))
 
 
 @compiled
@@ -235,7 +231,19 @@ def _window_end(volume: Record) -> int:
 
 
 @compiled
-def _age_threshold_victim(volume: Record, start: int) -> int:
+def age_threshold_victim(volume: Record, start: int) -> int:
+    """ATGC: the cheapest by `age_threshold_cost` among the oldest candidates (fs/f2fs/gc.c, atgc_lookup_victim).
+
+    Sections are candidates that are at least `candidate_age` older than the youngest; all are, where none is. Of these
+    the oldest are looked at: a fifth, but ten at least.
+
+    Args:
+        volume: The VOLUME record, with a dirty section.
+        start: Section where the scan begins.
+
+    Returns:
+        Section number.
+    """
     count = np.int64(population(volume)[dirty_row(volume)])
     slots = volume.slots_per_section
     found, modified = np.empty(count, np.int64), np.empty(count, np.int64)

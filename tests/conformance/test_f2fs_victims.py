@@ -7,9 +7,10 @@ import pytest
 
 from kml_envs.compiling import compiled
 from kml_envs.lfs.config import CleaningConfig, CleaningPolicy, Geometry, LfsConfig
-from kml_envs.lfs.policies import age_threshold_cost, oldest_mtime, select_victim, victim_cost
+from kml_envs.lfs.policies import oldest_mtime, select_victim, victim_cost
 from kml_envs.lfs.section_index import add_section
 from kml_envs.lfs.state import allocate
+from kml_envs.lfs.victim_costs import age_threshold_cost
 from kml_envs.lfs.volume import SegmentState, dirty_row, mtimes, section_states, section_valid
 from kml_envs.workloads.source import bind_workloads
 from kml_envs.workloads.synthetic import uniform
