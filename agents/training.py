@@ -74,9 +74,9 @@ class TrainingOptions:
         eval_freq: Steps between evaluations; None: what the hyperparameter file says, or else an eighth of the
             training; 0: only first and last.
         eval_episodes: Episodes of an evaluation; None: two of each validation workload.
-        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what `kml_envs.long_episodes.unit_of`
-            says; None: what the hyperparameter file says, or else 60, or what `agents.deployment.EVALUATION_UNITS`
-            says; 0: without them.
+        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what
+            `kml_envs.long_episodes.unit_of` says; None: what the hyperparameter file says, or else 60, or what
+            `agents.deployment.EVALUATION_UNITS` says; 0: without them.
         save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
         tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
         log_folder: Where runs go.
