@@ -14,6 +14,7 @@ from agents.baselines import PACING, VICTIM, Array, Contender, Policy
 from agents.playing import Recommender
 from agents.tables import format_table
 from agents.vector_env import make_native_env
+from kml_envs.envs.domains import AUTOMATIC, comparison_of, has_domains
 from kml_envs.long_episodes import episode_length, is_own, unit_of, window_of
 from kml_envs.proxy.modes import Mode
 
@@ -23,6 +24,8 @@ EVALUATION_UNITS = {VICTIM: 40.0, PACING: 0.0}
 _MEASURES = ("write_amplification", "score")
 
 _OF_WHAT = {"volumes": " of user writes", "half minutes": " of the program", "windows": ""}
+
+_SEEDS_APART = 1_000_000  # of the domains of a volume
 
 ALL_EPISODES = "all episodes"
 """What stands for the workload in an environment without any to choose from."""
@@ -40,7 +43,7 @@ class Outcome:
         degradations: (R,) int64, how often it took trust back.
         evidence: (R,) float64, logarithm of the evidence that the policy is better, at the end.
         evidence_needed: (R,) float64, what it takes to be trusted.
-        metrics: (R,) each, what the subsystem says of itself at the end.
+        metrics: (R,) each, what the subsystem says of itself at the end; of the domains of a volume the mean.
     """
 
     workloads: tuple[str, ...]
@@ -68,6 +71,7 @@ class Deployments:
     Attributes:
         units: Their length.
         unit: What it counts in: see `kml_envs.long_episodes.unit_of`.
+        comparison: How the proxy compares, in plain words.
     """
 
     def __init__(
@@ -91,10 +95,13 @@ class Deployments:
         self._choose = bool(workloads)
         arguments = {key: value for key, value in env_kwargs.items() if key not in ("share", "probes", "workloads")}
         arguments |= {"mode": "auto", "efficiency": "none"}
+        if has_domains(env_id):
+            arguments.setdefault("domains", AUTOMATIC)
+        self._domains, self.comparison = comparison_of(env_id, arguments)
         if workloads:
             arguments["workloads"] = list(dict.fromkeys(workloads))
         arguments |= {**episode_length(env_id, arguments, units), "autoreset_mode": "disabled"}
-        environment: Any = make_native_env(env_id, len(self._seeds), arguments)
+        environment: Any = make_native_env(env_id, len(self._seeds) * self._domains, arguments)
         self._environment: Any = environment.unwrapped
         self._environment.play_every_seed()
         self._unit_progress = self._environment.proxy.options.episode_progress / units
@@ -121,7 +128,7 @@ class Deployments:
         proxy = self._environment.proxy
         observations = self._begin()
         recommend = Recommender(self._environment, policy)
-        over = np.zeros(len(self._seeds), np.bool_)
+        over = np.zeros(len(self._seeds) * self._domains, np.bool_)
         while not over.all():
             observations, _, _, finished, infos = self._environment.step(recommend(observations))
             over |= finished
@@ -138,17 +145,18 @@ class Deployments:
 
     def _begin(self) -> Array:
         """Begin every deployment, each on its own workload; returns the observations (R, F)."""
+        seeds = [seed + _SEEDS_APART * domain for seed in self._seeds for domain in range(self._domains)]
         if not self._choose:
-            return np.asarray(self._environment.reset(seed=self._seeds)[0])
+            return np.asarray(self._environment.reset(seed=seeds)[0])
         for workload in dict.fromkeys(self._workloads):
-            rows = np.array([name == workload for name in self._workloads])
-            begun = self._environment.reset(seed=self._seeds, options={"workload": workload, "reset_mask": rows})
+            rows = np.repeat([name == workload for name in self._workloads], self._domains)
+            begun = self._environment.reset(seed=seeds, options={"workload": workload, "reset_mask": rows})
         return np.asarray(begun[0])
 
     def _outcome(self) -> Outcome:
         """How the deployments stand."""
         proxy = self._environment.proxy
-        table = proxy.table()
+        table = {name: values[:: self._domains] for name, values in proxy.table().items()}
         collaboration, recommendation = (
             np.where(table[name] < 0.0, np.nan, table[name] / self._unit_progress)
             for name in ("collaboration_after", "recommendation_after")
@@ -161,7 +169,10 @@ class Deployments:
             table["degradations"],
             table["evidence_better"],
             table["evidence_needed"],
-            {name: np.array(values, np.float64) for name, values in proxy.subsystem.metrics().items()},
+            {
+                name: values.astype(np.float64).reshape(-1, self._domains).mean(axis=1)
+                for name, values in proxy.subsystem.metrics().items()
+            },
         )
 
 
@@ -196,7 +207,7 @@ def deploy(judged: Contender, deployments: Deployments) -> str:
     return "\n".join(
         [
             f"Deployment: the same policy under mode auto for {deployments.units:g} {deployments.unit}"
-            f"{_OF_WHAT[deployments.unit]}, compared in time",
+            f"{_OF_WHAT[deployments.unit]}, {deployments.comparison}",
             "(trusted: runs in which the proxy let it decide; the median of when; the other counts are of the end)",
             "",
             format_table([*header, *(name.replace("_", " ") for name in measures)], body),

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from kml_envs.envs.arguments import check_kinds
+from kml_envs.envs.domains import choose_domains, describe_comparison
 from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs import rendering
@@ -25,6 +26,7 @@ from kml_envs.lfs.config import (
 from kml_envs.lfs.subsystem import LEAST_WINDOW_VOLUMES, LfsVolumes
 from kml_envs.lfs.warmup import WarmVolumes
 from kml_envs.proxy import ProxyOptions
+from kml_envs.proxy.modes import AUTO
 from kml_envs.proxy.options import timing
 from kml_envs.suites import make_workloads
 
@@ -56,6 +58,7 @@ class LfsArguments:
     window_volumes: float = 2.0
     share: float | None = None
     probes: bool = False
+    domains: int | str = 1
     latency_us: float = 0.0
     deadline_us: float | None = None
     warm_volumes: float = 4.0
@@ -83,10 +86,13 @@ class LfsArguments:
             UserError: A name is not known, or sizes do not fit together.
         """
         policy = self.cleaning_policy()
+        segments, per_section = self.segments // self.domain_count(), max(self.segments_per_section, 1)
+        if self.domain_count() > 1:
+            segments -= segments % per_section
         if placement not in PLACEMENTS:
             raise unknown_name("placement", placement, PLACEMENTS)
         return LfsConfig(
-            Geometry(self.segments, self.blocks_per_segment, self.segments_per_section, self.utilisation),
+            Geometry(segments, self.blocks_per_segment, self.segments_per_section, self.utilisation),
             PlacementConfig(
                 PLACEMENTS[placement], age_thresholds=tuple(self.age_thresholds), keep_intervals=keep_intervals
             ),
@@ -103,6 +109,18 @@ class LfsArguments:
             raise unknown_name("built-in algorithm", self.builtin, BUILTIN_POLICIES)
         return BUILTIN_POLICIES[self.builtin]
 
+    def domain_count(self) -> int:
+        """Domains that mode `auto` splits the volume into, each of them an instance; 1: it compares in time.
+
+        Raises:
+            UserError: There is no such number, or the domains would be too few or too small.
+        """
+        return choose_domains(self.domains, self.segments) if self.mode == AUTO else 1
+
+    def comparison(self) -> str:
+        """How mode `auto` compares, in plain words."""
+        return describe_comparison(self.domains, self.segments)
+
     def warm(self, config: LfsConfig) -> WarmVolumes:
         """Make the place where episodes begin.
 
@@ -111,7 +129,8 @@ class LfsArguments:
         """
         if self.warm_volumes < 0:
             raise UserError(f"warm_volumes {self.warm_volumes}: must not be negative")
-        return WarmVolumes(config, make_workloads(self.workloads), volumes=self.warm_volumes)
+        workloads = make_workloads(self.workloads)
+        return WarmVolumes(config, workloads, volumes=self.warm_volumes, domains=self.domain_count())
 
     def options(self, config: LfsConfig) -> ProxyOptions:
         """Make the proxy's options.
@@ -127,7 +146,9 @@ class LfsArguments:
                 f"window_volumes {self.window_volumes}: at least {least}, because cleaning is an investment"
             )
         count = config.geometry.volume_blocks
-        latency, deadline = timing(self.latency_us, self.deadline_us, config.latency.write_ns / 1e3)
+        latency, deadline = timing(
+            self.latency_us, self.deadline_us, config.latency.write_ns / 1e3 * self.domain_count()
+        )
         return ProxyOptions(
             episode_progress=max(1, round(self.episode_volumes * count)),
             mode=self.mode,
@@ -135,6 +156,7 @@ class LfsArguments:
             probes=self.probes,
             window=round(self.window_volumes * count),
             efficiency=self.efficiency,
+            domains=self.domain_count(),
             latency=latency,
             deadline=deadline,
             least_window=round(LEAST_WINDOW_VOLUMES * count),

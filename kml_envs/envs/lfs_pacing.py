@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kml_envs.envs.domains import AUTOMATIC
 from kml_envs.envs.lfs import LfsArguments, LfsEnv, LfsVectorEnv
 from kml_envs.envs.lfs_victim import VERDICTS
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
@@ -32,6 +33,7 @@ BACKGROUNDS = {
 }
 """The built-in algorithms by name; foreground cleaning is greedy under all of them."""
 
+_ONE_DEVICE = "in time all cleaning shares one device"
 _F2FS_SEGMENT, _NILFS2_SEGMENT = 512, 2048  # blocks
 
 
@@ -99,6 +101,20 @@ class PacingArguments(LfsArguments):
         )
         price_ns = round(1000 * cost.move_price_us)
         return functools.partial(LfsPacingSubsystem, self.warm(config), move_price_ns=price_ns), self.options(config)
+
+    def domain_count(self) -> int:
+        """One: the domains of a volume would share its one device in time.
+
+        Raises:
+            UserError: Another number is asked for.
+        """
+        if self.domains not in (1, AUTOMATIC):
+            raise UserError(f"domains {self.domains}: {_ONE_DEVICE}, so that 1 is accepted")
+        return 1
+
+    def comparison(self) -> str:
+        """How mode `auto` compares, in plain words."""
+        return f"compared in time: {_ONE_DEVICE}"
 
     def cost(self) -> PaceCost:
         """What the objective counts: as given, else as shipped for the built-in algorithm.
@@ -295,6 +311,7 @@ class LfsPacingEnv(_LatencyRendering, LfsEnv):
     | episode_volumes | 5 | length of an episode in volumes of user writes |
     | window_volumes | 2 | length of a unit, where the mode works in units |
     | share, probes | None, False | the agent's share of units; probe units in recommendation mode |
+    | domains | 1 | one: in time all cleaning shares one device |
     | latency_us, deadline_us | 0, None | time that the agent takes (writes arrive and are made), and has |
     | warm_volumes | 4 | user writes before an episode begins |
 

@@ -203,6 +203,8 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise UserError(f"a vector environment needs at least one instance, got num_envs={num_envs}")
         self.num_envs = num_envs
         self.autoreset_mode = _parse_autoreset_mode(autoreset_mode)
+        if options.domains > 1 and self.autoreset_mode is not AutoresetMode.DISABLED:
+            raise UserError("the domains of a volume end their episodes together: autoreset_mode must be 'disabled'")
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = _check_render_mode(render_mode, self.metadata)
         self._episodes = Episodes(make_subsystem(num_envs), options, info_decisions)

@@ -70,7 +70,8 @@ class LfsVolumes:
     def reset(self, rows: BoolArray, seeds: NDArray[np.uint64]) -> None:
         """Begin an episode in the rows (N,) bool with their seeds (N,) uint64."""
         for row in np.flatnonzero(rows):
-            self.warm.restore(self.state, int(row), int(seeds[row]))
+            first = row - row % self.warm.domains
+            self.warm.restore(self.state, int(row), int(seeds[row]), int(seeds[first]))
         for name, start in self._at_start.items():
             start[rows] = self.state.volumes[name][rows]
 

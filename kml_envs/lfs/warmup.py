@@ -25,6 +25,7 @@ class WarmVolumes:
         workloads: The workloads that episodes are drawn from.
         table: The same, bound to the volume size.
         only: Index of the one workload that episodes are drawn from for now; None: all of them.
+        domains: Neighbouring volumes that are the domains of one volume, and have the same workload.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class WarmVolumes:
         *,
         volumes: float = 4.0,
         seeds: int = 4,
+        domains: int = 1,
         advance: Advance = advance_rows,
     ) -> None:
         """Prepare to warm up.
@@ -43,6 +45,7 @@ class WarmVolumes:
             workloads: The workloads.
             volumes: Volumes of user writes after the fill.
             seeds: Different warm volumes per workload.
+            domains: Volumes that make up one volume.
             advance: The compiled loop that the volumes run in.
         """
         self.config = config
@@ -50,20 +53,22 @@ class WarmVolumes:
         self.table: WorkloadTable = bind_workloads(workloads, config.geometry.volume_blocks)
         self._quarters = round(4 * (1.0 + volumes))
         self.only: int | None = None
+        self.domains = domains
         self._seeds = seeds
         self._advance = advance
         self._kept: dict[tuple[int, int], LfsState] = {}
 
-    def restore(self, state: LfsState, row: int, seed: int) -> None:
+    def restore(self, state: LfsState, row: int, seed: int, volume_seed: int | None = None) -> None:
         """Begin an episode: copy a warm volume into a row; which one, and everything random, follows from the seed.
 
         Args:
             state: Volumes allocated with this object's configuration and table.
             row: Instance.
             seed: Record number below 2**63.
+            volume_seed: From which the workload follows; None: from the same one.
         """
         count = len(self.workloads)
-        workload = seed % count if self.only is None else self.only
+        workload = (seed if volume_seed is None else volume_seed) % count if self.only is None else self.only
         warm = self._warm(workload, seed // count % self._seeds)
         copy_row(warm, 0, state, row)
         state.volumes["random"][row] = seed

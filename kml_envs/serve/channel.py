@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from kml_envs.errors import UserError
 from kml_envs.proxy import Mode, Verdict
 from kml_envs.proxy.lifecycle import DataSetState, LifeCycleError, LifeCycleState
@@ -53,14 +55,28 @@ class Channel:
         clock: Seconds that never go back; what drives the kernel uses the same.
     """
 
-    def __init__(self, kernel: SimulatedKernel, environment: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Name the files of a kernel."""
+    def __init__(
+        self,
+        kernel: SimulatedKernel,
+        environment: str,
+        comparison: str = "not compared",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Name the files of a kernel.
+
+        Args:
+            kernel: The kernel.
+            environment: Id of the environment.
+            comparison: How mode `auto` compares, in plain words.
+            clock: Seconds that never go back.
+        """
         self.kernel, self.environment, self.clock = kernel, environment, clock
         self._listeners: list[Callable[[], None]] = []
         self._schema = dataset.describe(environment, kernel.proxy.subsystem)
         self.files: Mapping[str, File] = {
             "control": File(0o200, store=self._command),
             "mode": File(0o444, self._mode),
+            "comparison": File(0o444, lambda: comparison + "\n"),
             "state": File(0o444, self._state),
             "dataset_state": File(0o444, self._data_set_state),
             DATA_SET: File(0o400),
@@ -131,21 +147,23 @@ class Channel:
         return "none\n" if last is None else f"{last[0]} {Verdict(last[1]).name.lower()}\n"
 
     def _efficiency(self) -> str:
-        return f"{self.kernel.proxy.statistics.saved_by_agent[0]:.9g}\n"
+        return f"{self.kernel.proxy.statistics.saved_by_agent.sum():.9g}\n"
 
     def _feedback(self) -> str:
         last = self.kernel.feedback
         return "none\n" if last is None else describe_feedback(*last)
 
     def _statistics(self) -> str:
-        proxy = self.kernel.proxy
-        counters = {
-            "agent_here": int(self.kernel.agent_here),
-            "agent_present": int(self.kernel.present),
-            **proxy.table(),
-            **proxy.subsystem.metrics(),
-        }
-        lines = [f"{name.replace(' ', '_')} {_plain(value):.9g}" for name, value in counters.items()]
+        kernel, proxy = self.kernel, self.kernel.proxy
+        present = {"agent_here": int(kernel.agent_here), "agent_present": int(kernel.present)}
+        counters = {**present, "domains": proxy.subsystem.instances, **proxy.table(), **proxy.subsystem.metrics()}
+        if proxy.subsystem.instances > 1:
+            del counters["verdict/not_asked"]  # of domains whose turn it was not
+        shared = {"mode", "workload", *proxy.controller.report()}  # by all domains
+        lines = [
+            f"{name.replace(' ', '_')} {_of_volume(value, name in shared, name.startswith('saved_by_')):.9g}"
+            for name, value in counters.items()
+        ]
         return "\n".join(lines) + "\n"
 
     # Options
@@ -307,6 +325,10 @@ def _parse_option(text: str, kinds: tuple[str, ...]) -> Any:  # noqa: ANN401 (of
         raise OSError(errno.EINVAL, f"'{text}': a number is accepted") from None
 
 
-def _plain(value: Any) -> float:  # noqa: ANN401 (a number, or an array of one)
-    """The one number."""
-    return float(value if isinstance(value, (int, float)) else value[0])
+def _of_volume(value: Any, shared: bool, added: bool) -> float:  # noqa: ANN401 (a number, or an array)
+    """One number for a volume: counts of its domains are added up, of shares the mean is taken."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if shared or len(value) == 1:
+        return float(value[0])
+    return float(value.sum() if added or np.issubdtype(value.dtype, np.integer) else value.mean())

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from kml_envs.command_line import parse_pairs
-from kml_envs.envs.proxy_env import ProxyEnv
+from kml_envs.envs.domains import AUTOMATIC, comparison_of, has_domains
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv
 from kml_envs.errors import OneLineParser, UserError
 from kml_envs.long_episodes import with_long_episodes
+from kml_envs.proxy.modes import AUTO
 from kml_envs.registration import find_environment
 from kml_envs.serve.channel import Channel
 from kml_envs.serve.kernel import SimulatedKernel
@@ -46,26 +49,41 @@ def run(arguments: argparse.Namespace) -> int:
     places = Places(arguments.socket, arguments.mount, arguments.model_name)
     options = ServeOptions(arguments.speed, arguments.deadline_ms)
     env_kwargs = parse_pairs(arguments.env_kwargs, "--env-kwargs")
-    env_kwargs = with_long_episodes(arguments.env, {"mode": arguments.mode, **env_kwargs})
+    env_kwargs = served_arguments(arguments.env, arguments.mode, env_kwargs)
     env = make_served(arguments.env, env_kwargs)
-    print(
-        f"preparing {arguments.env} (compiling takes a minute or two the first time) ...", file=sys.stderr, flush=True
-    )
+    comparison = comparison_of(arguments.env, env_kwargs)[1] if env_kwargs["mode"] == AUTO else "not compared"
+    tell = partial(print, file=sys.stderr, flush=True)
+    tell(f"preparing {arguments.env} (compiling takes a minute or two the first time) ...")
+    tell(f"mode {env_kwargs['mode']}: {comparison}")
     recorder = None
     if arguments.record is not None:
         recorder = Recorder(arguments.record, arguments.env, env_kwargs, env.proxy.subsystem)
     kernel = SimulatedKernel(env, options, arguments.seed, None if recorder is None else recorder.add_decision)
-    channel = Channel(kernel, find_environment(arguments.env))
+    channel = Channel(kernel, find_environment(arguments.env), comparison)
     served_at = " and ".join(str(place) for place in (places.socket_path, places.mount) if place is not None)
-    serve(channel, places, lambda: print(f"serving {arguments.env} at {served_at}", file=sys.stderr, flush=True))
+    serve(channel, places, lambda: tell(f"serving {arguments.env} at {served_at}"))
     kernel.close()
     if recorder is not None:
         recorder.flush()
     return 0
 
 
-def make_served(env_id: str, env_kwargs: Mapping[str, Any]) -> ProxyEnv:
-    """The single environment whose proxy is to be served.
+def served_arguments(env_id: str, mode: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a served environment: long episodes, and domains where the volume is large enough.
+
+    Args:
+        env_id: The environment.
+        mode: The proxy's mode, unless the arguments say it.
+        env_kwargs: The arguments that the user gives.
+    """
+    arguments = with_long_episodes(env_id, {"mode": mode, **env_kwargs})
+    if arguments["mode"] == AUTO and has_domains(env_id):
+        arguments.setdefault("domains", AUTOMATIC)
+    return arguments
+
+
+def make_served(env_id: str, env_kwargs: Mapping[str, Any]) -> ProxyEnv | ProxyVectorEnv:
+    """The environment whose proxy is to be served: a single one, or one row for each domain of a volume.
 
     Args:
         env_id: A registered id, or `MODULE:ID` where importing the module registers it.
@@ -74,14 +92,20 @@ def make_served(env_id: str, env_kwargs: Mapping[str, Any]) -> ProxyEnv:
     Raises:
         UserError: There is no such environment, it has no proxy, or it does not take these arguments.
     """
-    name = find_environment(env_id)
+    name, arguments = find_environment(env_id), dict(env_kwargs)
+    domains, _ = comparison_of(env_id, arguments)
+    env: Any
     try:
-        env = gymnasium.make(name, disable_env_checker=True, **dict(env_kwargs)).unwrapped
+        if domains == 1:
+            env = gymnasium.make(name, disable_env_checker=True, **arguments)
+        else:
+            arguments["autoreset_mode"] = "disabled"
+            env = gymnasium.make_vec(name, domains, vectorization_mode="vector_entry_point", **arguments)
     except TypeError as error:
         raise UserError(f"{env_id} does not take these arguments {dict(env_kwargs)}: {error}") from None
-    if not isinstance(env, ProxyEnv):
+    if not isinstance(env.unwrapped, (ProxyEnv, ProxyVectorEnv)):
         raise UserError(f"--env {env_id}: has no proxy, so that there is nothing to serve")
-    return env
+    return env.unwrapped
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ def test_a_random_policy_is_not_trusted():
     report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, ["hot-cold-0.9-0.1"] * 2, [1, 2], 20.0))
     assert "The proxy would have trusted it in 0 of 2 runs." in report
     assert "hot-cold-0.9-0.1" in report and "0/2" in report
+    assert "20 volumes of user writes, compared in time: 64 segments < 9 x 256\n" in report
 
 
 @pytest.mark.slow
@@ -33,6 +34,17 @@ def test_a_better_policy_is_trusted_and_the_table_says_when():
     better = replace(judged, name="agent", make_policy=lambda space: CostBenefit())
     report = deploy(better, Deployments(better.env_id, better.env_kwargs, ["hot-cold-0.95-0.05"] * 3, [1, 2, 3], 120.0))
     assert "trusted it in 0 of" not in report
+
+
+@pytest.mark.slow
+def test_a_large_volume_is_compared_in_space():
+    large = {**SMALL, "segments": 9 * 256, "blocks_per_segment": 8, "utilisation": 0.8}
+    deployments = Deployments("kml/LfsVictim-v0", large, ["hot-cold-0.95-0.05", "uniform"], [1, 2], 24.0)
+    outcome = deployments.play(CostBenefit())
+    deployments.close()
+    assert deployments.comparison == "compared in space: 9 domains of 256 segments"
+    assert outcome.trusted.tolist() == [True, False] and outcome.mode.shape == (2,)
+    assert outcome.metrics["user_blocks"].tolist() == [24 * 1638] * 2
 
 
 def test_what_is_played_again_comes_out_the_same():

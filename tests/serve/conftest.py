@@ -39,7 +39,7 @@ def served(tutorial_module):
         env = gymnasium.make("tutorial/Readahead-v0", **options).unwrapped
         kernel = SimulatedKernel(env, ServeOptions(speed, deadline_ms), seed=3, record=record)
         clock = Clock()
-        return Channel(kernel, "tutorial/Readahead-v0", clock), clock
+        return Channel(kernel, "tutorial/Readahead-v0", clock=clock), clock
 
     return make
 

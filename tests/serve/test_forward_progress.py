@@ -23,7 +23,7 @@ class Hands:
         self.subsystem = self.env.proxy.subsystem
         self.now = 0.0
         self.kernel = SimulatedKernel(self.env, ServeOptions(1.0, deadline_ms), seed=1)
-        self.channel = Channel(self.kernel, name, lambda: self.now)
+        self.channel = Channel(self.kernel, name, clock=lambda: self.now)
         self.data = self.channel.open(DATA_SET, reading=True)
         self.answers = self.channel.open(RECOMMENDATION, writing=True)
 
