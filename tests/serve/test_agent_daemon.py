@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -57,21 +58,36 @@ def decided(one, files, side="agent"):
     return int(one.statistics(files)[f"{side}_operations"])
 
 
+DEADLINE_MS = 100
+AUTO = ("--mode", "auto", "--env-kwargs", "share:0.5")
+KILLS = 10
+
+
+def kill_at_any_moment(process, moments):
+    """Kill a daemon that is at work, some time below the deadline later: before, in or after a decision."""
+    time.sleep(moments.uniform(0.0, DEADLINE_MS / 1e3))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
 @pytest.mark.slow
-def test_a_daemon_may_be_killed_at_any_moment_and_come_again(server, daemon, eventually):
-    one = server("--speed", "5", "--deadline-ms", "100")
+@pytest.mark.parametrize("mode", [(), AUTO], ids=["recommendation", "auto"])
+def test_a_daemon_may_be_killed_at_any_moment_and_come_again(server, daemon, eventually, mode):
+    one = server("--speed", "5", "--deadline-ms", str(DEADLINE_MS), *mode)
     files = one.connect()
     moments = random.Random(4)
-    for _ in range(2):
+    for _ in range(KILLS if mode else 2):
         process = daemon(one)
         before = decided(one, files)
-        eventually(lambda before=before: decided(one, files) > before + moments.randint(1, 60))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        eventually(lambda before=before: decided(one, files) > before)
+        kill_at_any_moment(process, moments)
         builtin = decided(one, files, "builtin")
         eventually(lambda builtin=builtin: decided(one, files, "builtin") > builtin + 50)
-        assert files.read("state") == b"running\n"
-    assert one.process.poll() is None
+        assert files.read("state") == b"running\n" and one.process.poll() is None
+    if mode:
+        eventually(lambda: files.read("mode") == b"emergency\n")
+        assert int(one.statistics(files)["emergencies_unhealthy"]) >= KILLS
+    assert one.stop() == 0
 
 
 @pytest.mark.slow
@@ -127,6 +143,23 @@ def test_a_daemon_learns_on_and_saves(server, daemon, eventually, run):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
     assert load_model(saved).num_timesteps >= 80
+
+
+@pytest.mark.slow
+def test_a_daemon_may_be_killed_while_it_learns(server, daemon, eventually, run):
+    one = server("--speed", "5", "--deadline-ms", "200")
+    files = one.connect()
+    process = daemon(one, "--learn", "--save-freq", "5")
+    saved = run.path / "served_model.zip"
+    eventually(saved.is_file)
+    kill_at_any_moment(process, random.Random(5))
+    assert load_model(saved).num_timesteps >= 5, "what is saved is whole"
+    builtin = decided(one, files, "builtin")
+    eventually(lambda: decided(one, files, "builtin") > builtin + 50)
+    before = decided(one, files)
+    daemon(one)
+    eventually(lambda: decided(one, files) > before)
+    assert one.stop() == 0
 
 
 @pytest.mark.slow
