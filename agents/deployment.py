@@ -37,6 +37,7 @@ class Outcome:
 
     Attributes:
         workloads: Name of each one's workload.
+        seeds: Each one's.
         mode: (R,) int8 `Mode` at the end.
         collaboration_after: (R,) float64, units after which the proxy first let the policy collaborate; NaN: never.
         recommendation_after: (R,) float64, units after which it first trusted the policy; NaN: never.
@@ -47,6 +48,7 @@ class Outcome:
     """
 
     workloads: tuple[str, ...]
+    seeds: tuple[int, ...]
     mode: npt.NDArray[np.int8]
     collaboration_after: npt.NDArray[np.float64]
     recommendation_after: npt.NDArray[np.float64]
@@ -163,6 +165,7 @@ class Deployments:
         )
         return Outcome(
             self._workloads,
+            tuple(self._seeds),
             table["mode"],
             collaboration,
             recommendation,
@@ -176,6 +179,61 @@ class Deployments:
         )
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """Deployments that are over.
+
+    Attributes:
+        units: Their length.
+        unit: What it counts in.
+        comparison: How the proxy compared, in plain words.
+        outcome: What became of them.
+    """
+
+    units: float
+    unit: str
+    comparison: str
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, deployments: Deployments, outcome: Outcome) -> Deployed:
+        """What became of deployments."""
+        return cls(deployments.units, deployments.unit, deployments.comparison, outcome)
+
+    @property
+    def text(self) -> str:
+        """A table with one row per workload, and a sentence."""
+        outcome = self.outcome
+        measures = [name for name in _MEASURES if name in outcome.metrics][:1]
+        header = ["workload", "trusted", f"after {self.unit}", "collaborating", "emergency", "degraded"]
+        body = []
+        for workload in dict.fromkeys(outcome.workloads):
+            rows = outcome.of(workload)
+            after = outcome.recommendation_after[rows & outcome.trusted]
+            body.append(
+                [
+                    workload,
+                    f"{after.size}/{rows.sum()}",
+                    f"{np.median(after):.0f}" if after.size else "-",
+                    f"{(outcome.mode[rows] == Mode.COLLABORATION).sum()}/{rows.sum()}",
+                    f"{(outcome.mode[rows] == Mode.EMERGENCY).sum()}/{rows.sum()}",
+                    f"{(outcome.degradations[rows] > 0).sum()}/{rows.sum()}",
+                    *(f"{outcome.metrics[name][rows].mean():.3f}" for name in measures),
+                ]
+            )
+        return "\n".join(
+            [
+                f"Deployment: the same policy under mode auto for {self.units:g} {self.unit}"
+                f"{_OF_WHAT[self.unit]}, {self.comparison}",
+                "(trusted: runs in which the proxy let it decide; the median of when; the other counts are of the end)",
+                "",
+                format_table([*header, *(name.replace("_", " ") for name in measures)], body),
+                "",
+                promotion_sentence(outcome),
+            ]
+        )
+
+
 def deploy(judged: Contender, deployments: Deployments) -> str:
     """Let a policy run behind a proxy that decides by itself how far it trusts it, and say what became of that.
 
@@ -186,35 +244,7 @@ def deploy(judged: Contender, deployments: Deployments) -> str:
     Returns:
         A table with one row per workload, and a sentence.
     """
-    outcome = deployments.play(judged.make_policy(deployments.action_space))
-    measures = [name for name in _MEASURES if name in outcome.metrics][:1]
-    header = ["workload", "trusted", f"after {deployments.unit}", "collaborating", "emergency", "degraded"]
-    body = []
-    for workload in dict.fromkeys(outcome.workloads):
-        rows = outcome.of(workload)
-        after = outcome.recommendation_after[rows & outcome.trusted]
-        body.append(
-            [
-                workload,
-                f"{after.size}/{rows.sum()}",
-                f"{np.median(after):.0f}" if after.size else "-",
-                f"{(outcome.mode[rows] == Mode.COLLABORATION).sum()}/{rows.sum()}",
-                f"{(outcome.mode[rows] == Mode.EMERGENCY).sum()}/{rows.sum()}",
-                f"{(outcome.degradations[rows] > 0).sum()}/{rows.sum()}",
-                *(f"{outcome.metrics[name][rows].mean():.3f}" for name in measures),
-            ]
-        )
-    return "\n".join(
-        [
-            f"Deployment: the same policy under mode auto for {deployments.units:g} {deployments.unit}"
-            f"{_OF_WHAT[deployments.unit]}, {deployments.comparison}",
-            "(trusted: runs in which the proxy let it decide; the median of when; the other counts are of the end)",
-            "",
-            format_table([*header, *(name.replace("_", " ") for name in measures)], body),
-            "",
-            promotion_sentence(outcome),
-        ]
-    )
+    return Deployed.of(deployments, deployments.play(judged.make_policy(deployments.action_space))).text
 
 
 def promotion_sentence(outcome: Outcome) -> str:

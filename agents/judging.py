@@ -13,13 +13,14 @@ from agents.baselines import TUNE, Contender, named_contender, names_of, suite_o
 from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.damo_records import check_recordable, write_episodes
-from agents.deployment import Deployments, can_deploy, deploy
+from agents.deployment import Deployed, Deployments, can_deploy
 from agents.evaluation import check_oracle, compare, report
 from agents.explaining import EPISODES, explain
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
 from agents.playing import make_environment
 from agents.plots import check_format, write_plot
+from agents.results import Comparison
 from agents.shipped import check_complete, load_agent
 from agents.suite_report import play_suite, report_suite, shipped_policies, version_warning
 from kml_envs.errors import UserError
@@ -114,7 +115,7 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         chosen = seeds if options.seeds or options.n_seeds else HELD_OUT_SEEDS
         deployments = _deployments(judged, options, (), chosen)
         text = compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, progress)
-        return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress)}"
+        return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress).text}"
     workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
     environment = make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1)
     judged.make_policy(environment.single_action_space)  # a policy that does not fit is told before anybody plays
@@ -122,19 +123,28 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     check_oracle(judged, workloads)
     deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
-    if options.json is not None:
-        settings = {"env": judged.env_id, "env_kwargs": dict(judged.env_kwargs), "model": _text(options.model)}
-        settings["agent"] = options.agent
-        write_json(options.json, comparison, settings)
-    if options.csv is not None:
-        write_csv(options.csv, comparison)
+    _write_files(options, judged, comparison, None)  # what is there is kept if the deployments are interrupted
     if options.plot is not None:
         write_plot(options.plot, comparison)
     if options.damo is not None:
         progress(f"{judged.name} for {options.damo}")
         write_episodes(options.damo, judged, workloads, seeds[0])
     text = report(comparison)
-    return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress)}"
+    if deployments is None:
+        return text
+    deployed = _deploy(judged, deployments, progress)
+    _write_files(options, judged, comparison, deployed)
+    return f"{text}\n\n{deployed.text}"
+
+
+def _write_files(options: JudgingOptions, judged: Contender, comparison: Comparison, deployed: Deployed | None) -> None:
+    """Write what is wanted as JSON and CSV."""
+    if options.json is not None:
+        settings = {"env": judged.env_id, "env_kwargs": dict(judged.env_kwargs), "model": _text(options.model)}
+        settings["agent"] = options.agent
+        write_json(options.json, comparison, settings, deployed)
+    if options.csv is not None:
+        write_csv(options.csv, comparison, deployed)
 
 
 def _deployments(
@@ -146,12 +156,12 @@ def _deployments(
     return Deployments.on_every(judged, workloads, seeds, options.deployment)
 
 
-def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str], None]) -> str:
-    """The second table."""
+def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str], None]) -> Deployed:
+    """What the second table tells."""
     progress("deployment under mode auto")
-    text = deploy(judged, deployments)
+    outcome = deployments.play(judged.make_policy(deployments.action_space))
     deployments.close()
-    return text
+    return Deployed.of(deployments, outcome)
 
 
 def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:

@@ -92,7 +92,7 @@ def serve_agent(options: ServingOptions) -> int:
         raise UserError("--learn: ARS judges whole episodes, which a served subsystem does not repeat")
     stop = _StopRequest()
     say: Callable[[str], None] = (lambda text: None) if options.quiet else partial(print, file=sys.stderr, flush=True)
-    open_files = partial(connect_to, options, loaded)
+    open_files = _Connecting(partial(connect_to, options, loaded), options.socket or options.mount, say)
     if options.learn:
         _learn(loaded, options, open_files, stop, say)
     else:
@@ -151,7 +151,7 @@ def _answer(
                 action, _ = predict(data_set.features, deterministic=True, **masks)
                 data_set = recommend_and_go_on(files, data_set.generation, action, _POLL_S)
         except OSError as error:
-            say(f"the server is gone ({error.strerror or error}): waiting for it")
+            say(f"the server is gone ({error.strerror or error})")
         finally:
             files.close()
 
@@ -179,6 +179,25 @@ def _learn(
         except StopServing:
             pass
     save()
+
+
+class _Connecting:
+    """Connects, and says once that it waits where nobody serves."""
+
+    def __init__(self, connect: Callable[[], ModelFiles], place: Path | None, say: Callable[[str], None]) -> None:
+        self._connect, self._place, self._say = connect, place, say
+        self._told = False
+
+    def __call__(self) -> ModelFiles:
+        try:
+            files = self._connect()
+        except OSError:
+            if not self._told:
+                self._say(f"waiting for {self._place}")
+                self._told = True
+            raise
+        self._told = False
+        return files
 
 
 class _StopRequest:

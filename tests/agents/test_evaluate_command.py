@@ -114,6 +114,38 @@ def test_files_hold_every_episode(tmp_path, small, capsys):
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_files_hold_the_deployments_too(tmp_path, small):
+    small.pop("workloads")
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv")}
+    options = JudgingOptions(
+        policy="random-action",
+        env_kwargs=small,
+        workloads=("uniform", "zipf-0.9"),
+        n_seeds=2,
+        quiet=True,
+        deployment=8.0,
+        **files,
+    )
+    text = judge(options, sys.stderr)
+    content = json.loads(files["json"].read_text())
+    deployment = content["deployment"]
+    assert (deployment["units"], deployment["unit"]) == (8.0, "volumes")
+    assert deployment["comparison"] in text and "in time" in deployment["comparison"]
+    assert deployment["workloads"] == ["uniform", "uniform", "zipf-0.9", "zipf-0.9"]
+    assert deployment["seeds"] == [1001, 1002, 1001, 1002]
+    assert set(deployment["mode"]) <= {"emergency", "learning", "collaboration", "recommendation"}
+    assert deployment["recommendation_after"] == [None] * 4 and len(deployment["evidence"]) == 4
+    with files["csv"].open() as lines:
+        rows = list(csv.DictReader(lines))
+    deployed = [row for row in rows if row["policy"] == "random-action (mode auto)"]
+    assert [(row["workload"], row["seed"]) for row in deployed] == list(
+        zip(deployment["workloads"], map(str, deployment["seeds"]), strict=True)
+    )
+    assert [float(row["moved_blocks"]) for row in deployed] == deployment["metrics"]["moved_blocks"]
+    assert [row["mode"] for row in deployed] == deployment["mode"] and {row["degradations"] for row in deployed}
+    assert {row["mode"] for row in rows if row not in deployed} == {""}
+
+
 def test_own_trace_is_played(tmp_path, small):
     small.pop("workloads")
     trace = tmp_path / "mine.csv"

@@ -131,6 +131,24 @@ def test_a_daemon_comes_first_survives_restarts_and_ends_when_told(server, daemo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("learn", [(), ("--learn",)])
+def test_a_daemon_says_once_what_it_waits_for(run, tutorial_module, tmp_path, learn, eventually):
+    (tmp_path / "readahead.py").write_text(Path(tutorial_module.__file__).read_text())
+    nowhere = tmp_path / "nowhere"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, "-m", "agents", "serve", str(run.path), "--socket", str(nowhere), *learn]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=said)
+    try:
+        eventually(lambda: "waiting" in (tmp_path / "said").read_text())
+        time.sleep(1.0)  # some more attempts
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert (tmp_path / "said").read_text().count(f"waiting for {nowhere}\n") == 1
+
+
+@pytest.mark.slow
 def test_a_daemon_learns_on_and_saves(server, daemon, eventually, run):
     one = server("--speed", "5", "--deadline-ms", "200")
     files = one.connect()
