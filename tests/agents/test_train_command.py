@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from kml_envs.errors import run_command
+from kml_envs.serve.recording import read_recording
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--env-kwargs", "segments:64", "blocks_per_segment:16", "utilisation:0.6", "warm_volumes:1.0"]
@@ -127,3 +128,22 @@ def test_an_interrupted_training_leaves_a_checkpoint_that_can_be_continued(numbe
     assert arguments["env_kwargs"]["segments"] == 64
     config = yaml.safe_load((logs / "ppo" / "kml-LfsTune-v0_2" / "kml-LfsTune-v0" / "config.yml").read_text())
     assert config["n_timesteps"] == steps + 32
+
+
+@pytest.mark.slow
+def test_what_a_training_records_another_one_begins_with(tmp_path):
+    victim = [*QUICK, "--env", "kml/LfsVictim-v0", "--algo", "ppo_mask", "--no-progress", "--no-closing"]
+    flags = [*victim, "--eval-freq", "0", "--eval-episodes", "1", "--eval-deployment", "0", "-n", "640"]
+    decisions = tmp_path / "decisions"
+    recorded = run(tmp_path, *flags, "--record", str(decisions))
+    assert recorded.returncode == 0, recorded.stderr
+    columns = read_recording(decisions).columns
+    assert len(columns["reward"]) == 640 and {*columns["row"].tolist()} == {0, 1, 2, 3}
+    begun = run(tmp_path, *flags, "--offline", str(decisions))
+    assert begun.returncode == 0, begun.stderr
+    [told] = [line for line in begun.stdout.splitlines() if line.startswith("imitated the built-in algorithm of")]
+    assert str(decisions) in told and float(told.rsplit(" ", 1)[1]) > 0.5
+    refused = run(tmp_path, *flags, "--record", str(decisions))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1) and "is not empty" in refused.stderr
+    refused = run(tmp_path, *flags, "--offline", str(tmp_path / "nothing"))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1) and "no recording" in refused.stderr
