@@ -84,7 +84,7 @@ def _cleanerd_wakes(volume: Record) -> int:
     # A step of several segments is as many decisions at the same time, each deferred by itself.
     cleanerd, timeline = volume.cleanerd, volume.timeline
     clean_segments = int(volume.free_sections)
-    if timeline.step_left == 0 and look(cleanerd, clean_segments):
+    if timeline.step_left == 0 and look(cleanerd, clean_segments, int(volume.clock)):
         timeline.step_left = step_size(cleanerd, clean_segments)
         if timeline.step_left == 0:
             cleanerd.wake_ns += sleep_after(cleanerd, clean_segments, 0, True)

@@ -13,6 +13,7 @@ from kml_envs.lfs.cleaning import clean, is_critical
 from kml_envs.lfs.config import AgeClock, CleaningPolicy, Trigger
 from kml_envs.lfs.f2fs import (
     ACTIVE_LOGS,
+    NEVER,
     background_done,
     background_wakes,
     batch,
@@ -26,7 +27,15 @@ from kml_envs.lfs.f2fs import (
     policy_of,
     sort_batch,
 )
-from kml_envs.lfs.nilfs2 import is_deferred, is_eligible, look, sleep_after, step_size
+from kml_envs.lfs.nilfs2 import (
+    importance,
+    is_deferred,
+    is_eligible,
+    look,
+    sleep_after,
+    sleep_without_victims,
+    step_size,
+)
 from kml_envs.lfs.placement import user_log
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import first_section, remove_section
@@ -213,24 +222,43 @@ def _run_cleanerd_until(volume: Record, arrival_ns: int) -> None:
 def _cleanerd_step(volume: Record) -> None:
     cleanerd = volume.cleanerd
     clean_segments = int(volume.free_sections)
-    taken, failed = 0, False
-    if look(cleanerd, clean_segments):
-        now = cleanerd.wake_ns // NANOSECONDS if volume.settings.age_clock == AgeClock.SECONDS else volume.user_writes
-        selection = np.empty(step_size(cleanerd, clean_segments), np.int64)
-        taken = oldest_sections(volume, now, selection)
-        failed = selection.size == 0
-        live = 0
+    if not look(cleanerd, clean_segments, int(volume.clock)):
+        cleanerd.wake_ns += cleanerd.idle_ns
+        return
+    in_seconds = volume.settings.age_clock == AgeClock.SECONDS
+    now = int(cleanerd.wake_ns) // NANOSECONDS if in_seconds else int(volume.user_writes)
+    selection = np.empty(step_size(cleanerd, clean_segments), np.int64)
+    taken = oldest_sections(volume, now, selection)
+    if taken == 0 and selection.size > 0 and in_seconds:
+        oldest, protection = _oldest_reclaimable(volume, now), int(volume.settings.protection)
+        cleanerd.wake_ns += sleep_without_victims(cleanerd, oldest, now, protection)
+        return
+    live = 0
+    for section in selection[:taken]:
+        live += section_valid(volume)[section]
+    if taken > 0 and is_deferred(cleanerd, clean_segments, taken, taken * slots_per_section(volume) - live):
+        # The next look follows at once (no_timeout): what has just been marked as modified is not eligible any more.
+        cleanerd.deferred += taken
         for section in selection[:taken]:
-            live += section_valid(volume)[section]
-        if taken > 0 and is_deferred(cleanerd, clean_segments, taken, taken * slots_per_section(volume) - live):
-            cleanerd.deferred += taken
-            for section in selection[:taken]:
-                sealed_at(volume)[section] = now
-        else:
-            cleanerd.cleaned += taken
-            for section in selection[:taken]:
-                clean(volume, section)
-    cleanerd.wake_ns += sleep_after(cleanerd, clean_segments, taken, failed)
+            sealed_at(volume)[section] = now
+        return
+    cleanerd.cleaned += taken
+    for section in selection[:taken]:
+        clean(volume, section)
+    cleanerd.wake_ns += sleep_after(cleanerd, clean_segments, taken, selection.size == 0)
+
+
+@compiled
+def _oldest_reclaimable(volume: Record, now: int) -> int:
+    # Of the sealed sections that are older than the user's last write, protected or not; NEVER: there is none.
+    oldest = NEVER
+    for section in range(volume.section_count):
+        state = section_states(volume)[section]
+        if state == SegmentState.DIRTY or state == SegmentState.FULL:
+            modified = int(sealed_at(volume)[section])
+            if importance(modified, volume.clock, now) < volume.clock:
+                oldest = min(oldest, modified)
+    return oldest
 
 
 @compiled
@@ -255,9 +283,10 @@ def oldest_sections(volume: Record, now: int, selection: Record) -> int:
             modified = int(sealed_at(volume)[section])
             if not is_eligible(modified, volume.clock, now, volume.settings.protection):
                 continue
-            later = modified > lowest or (modified == lowest and section > last)
-            if later and (best < 0 or modified < oldest):
-                best, oldest = section, modified
+            order = importance(modified, volume.clock, now)
+            later = order > lowest or (order == lowest and section > last)
+            if later and (best < 0 or order < oldest):
+                best, oldest = section, order
         if best < 0:
             break
         selection[count] = best

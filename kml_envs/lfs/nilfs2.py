@@ -15,6 +15,7 @@ from kml_envs.lfs.f2fs import NEVER
 
 MINIMUM_RESERVED = 8  # segments (NILFS_MIN_NRSVSEGS)
 LARGEST_STEP = 32  # segments (NILFS_CLEANERD_NSEGMENTS_PER_CLEAN_MAX)
+SECOND_NS = 1_000_000_000
 
 CLEANERD = np.dtype(
     [
@@ -30,6 +31,8 @@ CLEANERD = np.dtype(
         ("urgent_min_reclaimable", np.int64),
         # state
         ("running", np.int64),
+        ("seen_change", np.int64),  # last write that was not the cleaner's, when it began to run; -1: none yet
+        ("idle_ns", np.int64),  # sleep between two looks while it does not run
         ("wake_ns", np.int64),
         ("cleaned", np.int64),  # segments
         ("deferred", np.int64),  # segments
@@ -55,6 +58,8 @@ def cleanerd_record(config: LfsConfig) -> NDArray[np.void]:
         "min_reclaimable": int(slots * settings.min_reclaimable),
         "urgent_min_reclaimable": int(slots * settings.urgent_min_reclaimable),
         "wake_ns": round(settings.clean_check_interval_s * 1e9),
+        "seen_change": -1,
+        "idle_ns": round(settings.clean_check_interval_s * 1e9),
     }
     if config.cleaning.trigger is not Trigger.CLEANERD and config.open_loop.background is not Background.CLEANERD:
         values["wake_ns"] = NEVER
@@ -65,21 +70,55 @@ def cleanerd_record(config: LfsConfig) -> NDArray[np.void]:
 
 
 @compiled
-def look(cleanerd: Record, clean_segments: int) -> bool:
-    """The daemon wakes and decides whether it runs (nilfs_cleanerd_clean_loop).
+def look(cleanerd: Record, clean_segments: int, changed: int) -> bool:
+    """The daemon wakes and decides whether it runs (nilfs_cleanerd_check_state).
 
     Args:
         cleanerd: The CLEANERD record; `running` advances.
         clean_segments: Clean segments.
+        changed: Last write that was not the cleaner's.
 
     Returns:
-        Whether it does a step: it starts below the minimum and goes on until there are more than the maximum.
+        Whether it does a step: it starts below the minimum and goes on until there are more than the maximum. With a
+        minimum of 0 it runs always, but for the time between finding nothing to clean and the user's next write.
     """
-    if cleanerd.min_clean == 0 or clean_segments < cleanerd.min_clean:
+    if cleanerd.min_clean == 0:
+        if cleanerd.running == 0 and changed != cleanerd.seen_change:
+            cleanerd.running = 1
+            cleanerd.seen_change = changed
+    elif clean_segments < cleanerd.min_clean:
         cleanerd.running = 1
     elif clean_segments > cleanerd.max_clean:
         cleanerd.running = 0
+        cleanerd.idle_ns = cleanerd.clean_check_ns
     return bool(cleanerd.running == 1)
+
+
+@compiled
+def sleep_without_victims(cleanerd: Record, oldest: int, now: int, protection: int) -> int:
+    """Nanoseconds until the next look where no segment was eligible (nilfs_cleanerd_recalc_interval).
+
+    Args:
+        cleanerd: The CLEANERD record; where nothing is left to reclaim, it stops running.
+        oldest: When the oldest of the segments was modified that are older than the user's last write, in seconds;
+            NEVER: there is none.
+        now: Now, in seconds.
+        protection: Protection period, in seconds.
+
+    Returns:
+        The sleep: until the oldest loses its protection, or for the protection period, and never less than the
+        interval of checks.
+    """
+    unprotected_s = 1
+    if oldest == NEVER:
+        cleanerd.running = 0
+        unprotected_s = protection
+    elif min(oldest, now) > now - protection:
+        unprotected_s = min(oldest, now) - (now - protection) + 1
+    sleep_ns = max(unprotected_s * SECOND_NS, cleanerd.clean_check_ns)
+    if cleanerd.running == 0:
+        cleanerd.idle_ns = sleep_ns
+    return int(sleep_ns)
 
 
 @compiled
@@ -144,6 +183,22 @@ def is_eligible(modified: int, changed: int, now: int, protection: int) -> bool:
         protection: Protection period.
 
     Returns:
-        Whether it was modified before the last user write and before the protection period began.
+        Whether it was modified before the last user write and before the protection period began. A stamp from the
+        future, which a clock that was set back leaves behind, is protected by nothing.
     """
-    return modified < changed and modified < now - protection
+    return importance(modified, changed, now) < changed and (modified < now - protection or modified > now)
+
+
+@compiled
+def importance(modified: int, changed: int, now: int) -> int:
+    """What segments are ordered by, the lowest first: time of modification, or just before `changed` in the future.
+
+    Args:
+        modified: When the segment was last modified, or deferred.
+        changed: Last write that was not the cleaner's.
+        now: Now.
+
+    Returns:
+        The importance (nilfs_cleanerd_select_segments, timestamp policy).
+    """
+    return modified if modified <= now else changed - 1
