@@ -18,6 +18,7 @@ from kml_envs.lfs.config import (
     PlacementConfig,
     Trigger,
 )
+from kml_envs.lfs.sections import checkpointed_valid
 from kml_envs.lfs.simulator import advance_rows, fill_rows
 from kml_envs.lfs.state import ARRAYS, allocate, copy_row
 from kml_envs.lfs.volume import SegmentState
@@ -141,6 +142,28 @@ def test_empty_sections_wait_for_the_checkpoint():
     assert index_row(state, 64).size == 0
     assert state.volumes["free_sections"][0] == free + prefree.size
     check(state)
+
+
+def test_checkpointed_counts_are_those_of_the_last_checkpoint():
+    """They stay while blocks are overwritten, moved and cleaned, and are taken anew by the next checkpoint."""
+    config = LfsConfig(Geometry(128, 64), cleaning=CleaningConfig(checkpoint_interval=10**9))
+    state = formatted(config, uniform())
+    fill_rows(state.volumes, ROW)
+    volume, until = state.volumes[0], state.volumes["user_writes"].copy()
+
+    def checkpointed():
+        return [int(checkpointed_valid(volume, segment)) for segment in range(config.geometry.segments)]
+
+    for _ in range(3):
+        write_checkpoint(volume)
+        at_checkpoint, written = state.segments["valid"][0].copy(), int(volume["checkpoints"])
+        assert checkpointed() == at_checkpoint.tolist()
+        while int(volume["checkpoints"]) == written:
+            assert checkpointed() == at_checkpoint.tolist()
+            until += 97
+            advance_rows(state.volumes, ROW, until, np.zeros(1, np.bool_))
+        assert (state.segments["valid"][0] != at_checkpoint).any()
+    assert volume["moved"] > 0
 
 
 def test_a_copied_row_goes_the_same_way_on_its_own():
