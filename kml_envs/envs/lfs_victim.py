@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kml_envs.envs.lfs import LfsArguments, LfsEnv, LfsVectorEnv
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
+from kml_envs.errors import UserError
 from kml_envs.lfs import victim
 from kml_envs.lfs.observation import CANDIDATES
 from kml_envs.lfs.victim import VictimVolumes
@@ -56,10 +57,15 @@ class VictimArguments(LfsArguments):
     """The arguments of `LfsVictimEnv`."""
 
     placement: str = "user-gc-split"
+    protection_volumes: float = 0.0
 
     def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
         """Volumes that ask for victims, and the proxy's options."""
+        if self.protection_volumes < 0:
+            raise UserError(f"protection_volumes {self.protection_volumes}: must not be negative")
         config = self.file_system(self.placement)
+        protection = round(self.protection_volumes * config.geometry.volume_blocks)
+        config = replace(config, cleaning=replace(config.cleaning, protection=protection))
         return functools.partial(LfsVictimSubsystem, self.warm(config)), self.options(config)
 
 
@@ -126,6 +132,7 @@ class LfsVictimEnv(LfsEnv):
     | builtin | "greedy" | built-in algorithm |
     | placement | "user-gc-split" | which log a block goes to |
     | age_thresholds | (0.1, 0.4) | of placement "age-threshold", in volumes |
+    | protection_volumes | 0 | age, in volumes, up to which a sealed segment is refused to agents and to "fifo" |
     | trigger_sections | reserve + 4 | free sections at which cleaning starts |
     | mode | "recommendation" | emergency, learning, collaboration, recommendation or auto: the proxy decides |
     | efficiency | "shadow" | reward estimate: shadow, units or none |

@@ -72,12 +72,13 @@ def advance(volume: Record, until: int, ask: bool) -> None:
     while volume.exhausted == 0 and volume.user_writes < until:
         if cleaning_needed(volume):
             critical = is_critical(volume)
-            if ask and not critical and population(volume)[dirty_row(volume)] > 0:
-                volume.pending = 1
-                volume.suggestion = select_victim(volume, np.int64(volume.settings.policy))
-                return
             policy = np.int64(CleaningPolicy.GREEDY) if critical else np.int64(volume.settings.policy)
-            if clean(volume, select_victim(volume, policy)):
+            victim = select_victim(volume, policy)
+            if ask and not critical and population(volume)[dirty_row(volume)] > 0 and victim >= 0:
+                volume.pending = 1
+                volume.suggestion = victim
+                return
+            if clean(volume, victim):
                 continue
         _write_next(volume)
 

@@ -305,6 +305,76 @@ def test_kernel_side_refuses_segments_that_may_not_be_cleaned():
     assert subsystem.check_codes(np.zeros(1, np.int64))[0] == victim.PROTECTED
 
 
+def refused_segment(subsystem, verdict):
+    """A segment for which the kernel side has this verdict, which a faulty list of candidates could present."""
+    from kml_envs.lfs.sections import leave_index
+    from kml_envs.lfs.volume import SegmentState
+
+    volume, states = subsystem.state.volumes[0], subsystem.state.section_states[0]
+    dirty = np.flatnonzero(states == SegmentState.DIRTY)
+    if verdict == Verdict.SEGMENT_PROTECTED:
+        return int(dirty[np.argmax(subsystem.state.sealed_at[0][dirty])])
+    if verdict == Verdict.SEGMENT_UNDER_CLEANING:
+        section = int(dirty[dirty != subsystem.candidates[0, 0]][0])
+        leave_index(volume, section)
+        states[section] = SegmentState.CLEANING
+        return section
+    wanted = {
+        Verdict.SEGMENT_FREE: SegmentState.FREE,
+        Verdict.SEGMENT_CURRENT: SegmentState.CURRENT,
+        Verdict.SEGMENT_FULLY_VALID: SegmentState.FULL,
+    }[verdict]
+    return int(np.flatnonzero(states == wanted)[0])
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Verdict.SEGMENT_FREE,
+        Verdict.SEGMENT_CURRENT,
+        Verdict.SEGMENT_UNDER_CLEANING,
+        Verdict.SEGMENT_FULLY_VALID,
+        Verdict.SEGMENT_PROTECTED,
+    ],
+    ids=lambda verdict: verdict.name.lower(),
+)
+def test_refused_segments_are_counted_and_the_builtin_acts(verdict):
+    protection = 0.1 if verdict == Verdict.SEGMENT_PROTECTED else 0.0
+    env = make("kml/LfsVictim-v0", protection_volumes=protection, workloads=["hot-cold-0.97-0.03"]).unwrapped
+    env.reset(seed=0)
+    subsystem, name = env.proxy.subsystem, f"verdict/{verdict.name.lower()}"
+    builtin = int(subsystem.candidates[0, 0])
+    subsystem.candidates[0, 1] = section = refused_segment(subsystem, verdict)
+    assert section != builtin
+    erases, before = subsystem.state.sections["erases"][0].copy(), env.proxy.table()
+    _, _, _, _, info = env.step(1)
+    after, erased = env.proxy.table(), subsystem.state.sections["erases"][0] - erases
+    assert info["verdict"] == verdict and not info["acted_by_agent"]
+    assert after[name][0] == before[name][0] + 1
+    assert after["agent_operations"][0] == before["agent_operations"][0]
+    assert after["builtin_operations"][0] == before["builtin_operations"][0] + 1
+    assert erased[builtin] == 1 and erased[section] == 0
+
+
+def test_an_agent_is_not_asked_where_the_builtin_finds_everything_protected():
+    """The user writes on instead, down to the reserve; a question without an answer would be asked for ever."""
+    env = make("kml/LfsVictim-v0", builtin="fifo", protection_volumes=50.0)
+    env.reset(seed=0)
+    truncated, steps = False, 0
+    while not truncated:
+        _, _, _, truncated, info = env.step(0)
+        steps += 1
+        assert steps < 10
+    assert info["user_blocks"] == 768 and info["moved_blocks"] > 0
+
+
+def test_a_negative_protection_is_told():
+    from kml_envs.errors import UserError
+
+    with pytest.raises(UserError, match="protection_volumes -1"):
+        make("kml/LfsVictim-v0", protection_volumes=-1)
+
+
 @pytest.mark.parametrize("env_id", IDS)
 def test_operations_are_what_is_decided(env_id):
     """So that in mode recommendation most are the agent's: what the built-in algorithm does at the reserve is not."""
