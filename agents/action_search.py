@@ -3,6 +3,7 @@
     python -m agents.action_search                                       # one action for all
     python -m agents.action_search --each agents/teachers/LfsTune-v0.yml # and one for each training workload
     python -m agents.action_search --env kml/DamonMonitor-v0             # by the score, for an environment of DAMON
+    python -m agents.action_search --hold interval_ratio                 # with numbers that stay zero
 
 Prints each generation, and at the end the action to put into `initial_action` of a hyperparameter file. Rubinstein and
 Kroese 2004: draw actions from a Gaussian, keep the best quarter, fit the Gaussian to them, repeat. The Gaussian is
@@ -23,7 +24,7 @@ from agents.baselines import names_of, suite_of
 from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.hyperparameter_files import read_entry
 from agents.playing import make_environment
-from kml_envs.errors import OneLineParser, UserError, run_command
+from kml_envs.errors import OneLineParser, UserError, run_command, unknown_name
 from kml_envs.files import write_text
 from kml_envs.lfs.tune import ACTION_NAMES
 from kml_envs.suites import workload_names
@@ -65,9 +66,19 @@ def main() -> None:
     parser.add_argument(
         "--each", type=Path, metavar="FILE", help="search an action for each training workload, near `initial_action`"
     )
+    parser.add_argument(
+        "--hold",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="numbers of the action that stay zero, as in fewer numbers",
+    )
     parser.add_argument("--env", default=ENVIRONMENT, help="an environment of DAMON, or %(default)s (the default)")
     arguments = parser.parse_args()
     settings = (arguments.population, arguments.generations, arguments.seed)
+    if arguments.hold and (arguments.each is not None or arguments.env != ENVIRONMENT):
+        raise UserError(f"--hold: goes with the search of one action for {ENVIRONMENT} only, without --each")
+    free = free_numbers(arguments.hold)
     if arguments.env != ENVIRONMENT:
         if arguments.each is not None or arguments.env not in DAMON_ENVIRONMENTS:
             raise UserError(
@@ -81,8 +92,35 @@ def main() -> None:
     cost = mean_log_cost(ENVIRONMENT, WORKLOADS, arguments.population)
     zero = np.exp(cost(np.zeros((arguments.population, NUMBERS)))[0])
     print(f"zero action: write amplification {zero:.3f}")
-    action = cross_entropy(cost, np.zeros(NUMBERS), DEVIATION, *settings, report)
-    print("initial_action: " + _text(action))
+    found = cross_entropy(
+        lambda numbers: cost(with_zeros(numbers, free)), np.zeros(free.size), DEVIATION, *settings, report
+    )
+    print("initial_action: " + _text(with_zeros(found[None], free)[0]))
+
+
+def free_numbers(held: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Places (F,) of the numbers of an action of `kml/LfsTune-v0` that are searched.
+
+    Args:
+        held: Names of the others, which stay zero.
+
+    Raises:
+        UserError: There is no such number, or none would be left.
+    """
+    for name in held:
+        if name not in ACTION_NAMES:
+            raise unknown_name("number of the action", name, ACTION_NAMES)
+    free = [place for place, name in enumerate(ACTION_NAMES) if name not in held]
+    if not free:
+        raise UserError("--hold: at least one number must be left to search")
+    return np.array(free)
+
+
+def with_zeros(numbers: FloatArray, free: npt.NDArray[np.int64]) -> FloatArray:
+    """Whole actions (population, A) from the numbers (population, F) in the places (F,); zero elsewhere."""
+    actions = np.zeros((len(numbers), NUMBERS))
+    actions[:, free] = numbers
+    return actions
 
 
 def report(generation: int, cost: float) -> None:

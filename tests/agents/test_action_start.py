@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from agents.action_search import cross_entropy, mean_log_cost, mean_score_loss
+from agents.action_search import cross_entropy, free_numbers, main, mean_log_cost, mean_score_loss, with_zeros
 from agents.algorithms import find_algorithm, make_model
 from agents.vector_env import make_native_vec_env
 from kml_envs.errors import UserError
+from kml_envs.lfs.tune import ACTION_NAMES
 
 MONITOR, TUNE = "kml/DamonMonitor-v0", "kml/LfsTune-v0"
 START = [-0.4, 0.3, 0.1, 0.2, -0.2, 0.2, -0.3, 0.1, 0.2, 0.0, 0.1, -0.1]
@@ -54,6 +55,40 @@ def test_search_finds_the_bottom_of_a_bowl():
     )
     assert np.abs(found - target).max() < 0.05
     assert told[-1] < told[0]
+
+
+def test_held_numbers_stay_zero_in_a_search_over_the_others():
+    free = free_numbers(["quiet", "age_weight"])
+    assert [ACTION_NAMES[number] for number in free] == [
+        name for name in ACTION_NAMES if name not in ("quiet", "age_weight")
+    ]
+    target = np.full(len(ACTION_NAMES), 0.5)
+
+    def cost(actions):
+        assert actions.shape == (60, len(ACTION_NAMES))
+        return ((actions - target) ** 2).sum(axis=1)
+
+    found = cross_entropy(
+        lambda numbers: cost(with_zeros(numbers, free)), np.zeros(free.size), 0.4, 60, 30, 0, lambda *_: None
+    )
+    [action] = with_zeros(found[None], free)
+    held = np.array([name in ("quiet", "age_weight") for name in ACTION_NAMES])
+    assert (action[held] == 0).all() and np.abs(action[~held] - 0.5).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--hold", "age_wait"], "Did you mean 'age_weight'"),
+        (["--hold", *ACTION_NAMES], "at least one"),
+        (["--hold", "quiet", "--each", "x.yml"], "--hold"),
+        (["--hold", "quiet", "--env", MONITOR], "--hold"),
+    ],
+)
+def test_mistakes_in_what_is_held_are_told_before_the_search(words, reason, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["action_search", *words])
+    with pytest.raises(UserError, match=reason):
+        main()
 
 
 def test_costs_are_those_of_constant_actions():
