@@ -406,10 +406,11 @@ def test_mode_auto_begins_in_learning_keeps_its_budget_and_tells_its_evidence(en
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.parametrize(("latency_us", "deadline_us", "late"), [(450, 100, True), (450, None, False)])
 def test_agents_take_time_and_may_be_late(env_id, latency_us, deadline_us, late):
-    env, rng = make(env_id, latency_us=latency_us, deadline_us=deadline_us).unwrapped, np.random.default_rng(1)
+    env = make(env_id, latency_us=latency_us, deadline_us=deadline_us, episode_volumes=4.0).unwrapped
+    rng = np.random.default_rng(1)
     env.reset(seed=1)
     verdicts, truncated = [], False
-    while not truncated and len(verdicts) < 20:  # of settings drawn at random most may be refused
+    while not truncated and len(verdicts) < 20:  # long, since of settings drawn at random most may be refused
         *_, truncated, info = env.step(sample(env, rng))
         verdicts.append(info["verdict"])
         assert info["acted_by_agent"] == (info["verdict"] == Verdict.ACCEPTED)
