@@ -63,13 +63,14 @@ def options(folder, small, *, env=TUNE, algo="ppo", **changes):
 
 @pytest.fixture(autouse=True)
 def short_validation(monkeypatch, one_thread):
-    """Two validation workloads instead of all."""
+    """Two validation workloads instead of all, and short lessons of the teachers."""
+    monkeypatch.setattr("agents.teaching.UPDATES", 20)
     monkeypatch.setattr("agents.training.VALIDATION_SUITE", ("zipf-0.8", "hot-cold-0.5-0.5"))
 
 
 @pytest.mark.parametrize(("env", "algo"), CASES)
 def test_every_algorithm_trains_where_it_fits(env, algo, small, tmp_path):
-    result = train(options(tmp_path, small, env=env, algo=algo))
+    result = train(options(tmp_path, small, env=env, algo=algo, save_freq=0))
     assert result.num_timesteps >= 64 and not result.interrupted_by
     assert saved_steps(result.folder / f"{env.replace('/', '-')}.zip") == result.num_timesteps
     assert (result.folder / "best_model.zip").is_file()

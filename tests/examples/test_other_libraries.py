@@ -16,14 +16,14 @@ SMALL = {"segments": 64, "blocks_per_segment": 16, "utilisation": 0.75, "warm_vo
 def test_one_file_ppo_learns():
     """The page's loop runs as printed, and its last iterations are better than its first."""
     finished = subprocess.run(
-        [sys.executable, str(ROOT / "docs/examples/ppo.py"), "--total-steps", "7680", "--num-envs", "16"],
+        [sys.executable, str(ROOT / "docs/examples/ppo.py"), "--total-steps", "3840", "--num-envs", "16"],
         capture_output=True,
         text=True,
         check=True,
     )
     curve = [float(line.split()[-1]) for line in finished.stdout.splitlines()]
-    assert len(curve) == 24
-    assert sum(curve[-6:]) > sum(curve[:6])
+    assert len(curve) == 12
+    assert sum(curve[-3:]) > sum(curve[:3])
 
 
 @pytest.mark.gymnasium_interface

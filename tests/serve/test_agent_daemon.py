@@ -60,7 +60,7 @@ def decided(one, files, side="agent"):
 
 DEADLINE_MS = 100
 AUTO = ("--mode", "auto", "--env-kwargs", "share:0.5")
-KILLS = 10
+KILLS = 5
 
 
 def kill_at_any_moment(process, moments):

@@ -90,7 +90,7 @@ def test_a_second_of_the_kernel_is_a_second(name, run_ahead_s, mode):
     kernel = SimulatedKernel(env, ServeOptions(speed=2.0), seed=1)
     begin = float(env.proxy.subsystem.time_us()[0])
     now = 100.0
-    for second in range(1, 6):
+    for second in range(1, 3):
         now = pass_time(kernel, now, 1.0)
         passed = (float(env.proxy.subsystem.time_us()[0]) - begin) / 1e6
         assert 2.0 * second - 1e-6 <= passed < 2.0 * second + run_ahead_s
