@@ -109,7 +109,7 @@ def steps(env: gymnasium.Env | gymnasium.vector.VectorEnv, count: int) -> float:
 def timed_execution(env: gymnasium.Env, inside: list[float]) -> None:
     """Let the subsystem and its shadow add the time of their compiled loops to a sum."""
     proxy = env.unwrapped.proxy
-    for owner in (proxy.subsystem, proxy.efficiency._shadow):
+    for owner in (proxy.subsystem, proxy.efficiency._shadow._subsystem):
 
         def execute(*given: object, run: Callable[..., None] = owner.execute) -> None:
             begin = time.thread_time()

@@ -89,11 +89,10 @@ def proxy_share() -> float:
     env.reset(seed=0)
     subsystem, spent = env.unwrapped.proxy.subsystem, [0.0]
     shadow = env.unwrapped.proxy.efficiency._shadow
-    for owner in (subsystem, shadow):
-        for verb in ("snapshot", "builtin_decision", "check", "execute", "pending", "critical", "progress", "cost"):
+    verbs = ("snapshot", "builtin_decision", "check", "execute", "pending", "critical", "progress", "cost")
+    for owner, watched in ((subsystem, (*verbs, "reset", "metrics")), (shadow, ("reset", "cost_at"))):
+        for verb in watched:
             setattr(owner, verb, timed(getattr(owner, verb), spent))
-        owner.reset = timed(owner.reset, spent)
-        owner.metrics = timed(owner.metrics, spent)
     actions = some_actions(env, 256)
     begin, rounds = time.perf_counter(), 0
     while rounds < 20:

@@ -68,7 +68,7 @@ class Measured:
         proxy = self.environment.unwrapped.proxy
         self.simulator.watch(proxy.subsystem, "execute", "snapshot")
         if efficiency == "shadow":
-            self.simulator.watch(proxy.efficiency._shadow, "execute")
+            self.simulator.watch(proxy.efficiency._shadow, "cost_at")
         self.environment.reset(seed=1)
         self.round()
 

@@ -14,6 +14,7 @@ from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
 from kml_envs.errors import UserError
 from kml_envs.lfs import victim
 from kml_envs.lfs.observation import CANDIDATES
+from kml_envs.lfs.shadow import VolumeShadow
 from kml_envs.lfs.victim import VictimVolumes
 from kml_envs.proxy import Bounds, Choice, ProxyOptions, Snapshot, Verdict
 
@@ -47,9 +48,9 @@ class LfsVictimSubsystem(VictimVolumes):
         codes = self.check_codes(recommendation)
         return VERDICTS[codes] if np.count_nonzero(codes) else codes
 
-    def shadow(self) -> LfsVictimSubsystem:
+    def shadow(self) -> VolumeShadow:
         """The same episodes under the built-in algorithm."""
-        return LfsVictimSubsystem(self.warm, self.instances)
+        return VolumeShadow(self.warm, self.instances)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,17 +70,29 @@ def advance(volume: Record, until: int, ask: bool) -> None:
         begin_look_ahead(volume)
     # What is due at `until` waits: it belongs to the write that comes after, in every caller alike.
     while volume.exhausted == 0 and volume.user_writes < until:
-        if cleaning_needed(volume):
-            critical = is_critical(volume)
-            policy = np.int64(CleaningPolicy.GREEDY) if critical else np.int64(volume.settings.policy)
-            victim = select_victim(volume, policy)
-            if ask and not critical and population(volume)[dirty_row(volume)] > 0 and victim >= 0:
-                volume.pending = 1
-                volume.suggestion = victim
-                return
-            if clean(volume, victim):
-                continue
-        _write_next(volume)
+        if not step(volume, ask):
+            return
+
+
+@compiled
+def step(volume: Record, ask: bool) -> bool:
+    """Clean a section, or let the user write the next block.
+
+    Returns:
+        Whether that was done: with `ask`, the volume may be left with a decision pending instead (see `advance`).
+    """
+    if cleaning_needed(volume):
+        critical = is_critical(volume)
+        policy = np.int64(CleaningPolicy.GREEDY) if critical else np.int64(volume.settings.policy)
+        victim = select_victim(volume, policy)
+        if ask and not critical and population(volume)[dirty_row(volume)] > 0 and victim >= 0:
+            volume.pending = 1
+            volume.suggestion = victim
+            return False
+        if clean(volume, victim):
+            return True
+    _write_next(volume)
+    return True
 
 
 @compiled

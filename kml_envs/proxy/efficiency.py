@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kml_envs.errors import unknown_name
-from kml_envs.proxy.protocols import BatchedSubsystem
+from kml_envs.proxy.protocols import BatchedSubsystem, Shadow
 from kml_envs.proxy.specs import Array, BoolArray, Choice, FloatArray, IntArray
 from kml_envs.proxy.units import UnitOutcome
 
@@ -72,31 +72,20 @@ class ShadowEfficiency:
 
     def __init__(self, subsystem: BatchedSubsystem) -> None:
         """Build the shadow of a subsystem."""
-        self._shadow = subsystem.shadow()
+        shadow = subsystem.shadow()
+        self._shadow = shadow if isinstance(shadow, Shadow) else LockstepShadow(shadow)
         self._lead: FloatArray = np.zeros(subsystem.instances)  # cost of the shadow above the agent's, last seen
-        self._never: BoolArray = np.zeros(subsystem.instances, dtype=np.bool_)
-        self._no_decision = no_decision(subsystem)
 
     def reset(
         self, rows: BoolArray, seeds: npt.NDArray[np.uint64], progress: IntArray, cost: FloatArray, forget: bool
     ) -> None:
         """Begin the same episode in the shadow."""
         self._shadow.reset(rows, seeds)
-        self._lead[rows] = (self._shadow.cost() - cost)[rows]
+        self._lead[rows] = (self._shadow.cost_at(progress) - cost)[rows]
 
     def saved(self, progress: IntArray, cost: FloatArray) -> FloatArray:
-        """Run the shadow to the same progress, and compare.
-
-        A shadow that is there already stands still, whatever decision waits in it: the operations at a given progress
-        are paid once the progress goes beyond it, by both sides alike.
-        """
-        shadow = self._shadow
-        behind = np.asarray(shadow.progress() < progress)
-        if np.count_nonzero(behind):
-            waiting = np.count_nonzero(shadow.pending())
-            decision = shadow.builtin_decision() if waiting else self._no_decision
-            shadow.execute(decision, self._never, progress, behind)
-        lead = shadow.cost() - cost
+        """Compare with what the shadow has paid at the same progress."""
+        lead = self._shadow.cost_at(progress) - cost
         saved: FloatArray = lead - self._lead
         self._lead = lead
         return saved
@@ -111,6 +100,33 @@ class ShadowEfficiency:
     def wants_builtin_unit(self) -> BoolArray | None:
         """A shadow needs no units."""
         return None
+
+
+class LockstepShadow:
+    """Any subsystem as a `Shadow`: it is run to the progress asked for, and no further."""
+
+    def __init__(self, subsystem: BatchedSubsystem) -> None:
+        """Run a subsystem that is nobody else's by its built-in algorithm."""
+        self._subsystem = subsystem
+        self._never: BoolArray = np.zeros(subsystem.instances, dtype=np.bool_)
+        self._no_decision = no_decision(subsystem)
+
+    def reset(self, rows: BoolArray, seeds: npt.NDArray[np.uint64]) -> None:
+        """Begin an episode in the rows."""
+        self._subsystem.reset(rows, seeds)
+
+    def cost_at(self, progress: IntArray) -> FloatArray:
+        """Run to a progress, and say what that cost.
+
+        A row that is there already stands still, whatever decision waits in it.
+        """
+        subsystem = self._subsystem
+        behind = np.asarray(subsystem.progress() < progress)
+        if np.count_nonzero(behind):
+            waiting = np.count_nonzero(subsystem.pending())
+            decision = subsystem.builtin_decision() if waiting else self._no_decision
+            subsystem.execute(decision, self._never, progress, behind)
+        return subsystem.cost()
 
 
 class UnitsEfficiency:

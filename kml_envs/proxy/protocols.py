@@ -85,8 +85,22 @@ class BatchedSubsystem(Protocol):
         `operations`, the number of decisions carried out by either side, must be among them.
         """
 
-    def shadow(self) -> BatchedSubsystem:
+    def shadow(self) -> BatchedSubsystem | Shadow:
         """Another batch on the same workloads and seeds, to be run by the built-in algorithm alone."""
+
+
+@runtime_checkable
+class Shadow(Protocol):
+    """What the built-in algorithm alone pays: a shadow that runs as far ahead as suits it."""
+
+    def reset(self, rows: BoolArray, seeds: npt.NDArray[np.uint64]) -> None:
+        """Begin an episode in the rows (N,) bool with their seeds (N,) uint64."""
+
+    def cost_at(self, progress: IntArray) -> FloatArray:
+        """(N,) float64: cost at a progress (N,) int64, which never goes back within an episode.
+
+        The operations due at that progress are not paid yet: they belong to the progress that comes after.
+        """
 
 
 @runtime_checkable
