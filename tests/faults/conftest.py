@@ -1,6 +1,6 @@
-"""Make the helpers beside the tests of the simulator importable."""
+"""Make the helpers beside the tests of the simulator and of the environments importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lfs"))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("lfs", "envs")]
