@@ -78,24 +78,39 @@ def main() -> None:
     settings = (arguments.population, arguments.generations, arguments.seed)
     if arguments.hold and (arguments.each is not None or arguments.env != ENVIRONMENT):
         raise UserError(f"--hold: goes with the search of one action for {ENVIRONMENT} only, without --each")
-    free = free_numbers(arguments.hold)
     if arguments.env != ENVIRONMENT:
         if arguments.each is not None or arguments.env not in DAMON_ENVIRONMENTS:
             raise UserError(
                 f"--env {arguments.env}: one of {', '.join(DAMON_ENVIRONMENTS)} is accepted, without --each"
             )
-        search_score(arguments.env, *settings)
+        action = search_score(arguments.env, names_of(arguments.env, suite_of(arguments.env, "train")), *settings)
+    elif arguments.each is not None:
+        common = read_entry("ppo", ENVIRONMENT)["policy_kwargs"]["initial_action"]
+        search_each(arguments.each, common, workload_names("train"), *settings)
         return
-    if arguments.each is not None:
-        search_each(arguments.each, *settings)
-        return
-    cost = mean_log_cost(ENVIRONMENT, WORKLOADS, arguments.population)
-    zero = np.exp(cost(np.zeros((arguments.population, NUMBERS)))[0])
+    else:
+        action = search_action(WORKLOADS, *settings, arguments.hold)
+    print(f"initial_action: {_text(action)}")
+
+
+def search_action(
+    workloads: Sequence[str], population: int, generations: int, seed: int, held: Sequence[str] = ()
+) -> list[float]:
+    """Search an action of `kml/LfsTune-v0` for all of some workloads, with two decimals; `held` numbers stay zero."""
+    free = free_numbers(held)
+    cost = mean_log_cost(ENVIRONMENT, workloads, population)
+    zero = np.exp(cost(np.zeros((population, NUMBERS)))[0])
     print(f"zero action: write amplification {zero:.3f}")
     found = cross_entropy(
-        lambda numbers: cost(with_zeros(numbers, free)), np.zeros(free.size), DEVIATION, *settings, report
+        lambda numbers: cost(with_zeros(numbers, free)),
+        np.zeros(free.size),
+        DEVIATION,
+        population,
+        generations,
+        seed,
+        report,
     )
-    print("initial_action: " + _text(with_zeros(found[None], free)[0]))
+    return _rounded(with_zeros(found[None], free)[0])
 
 
 def free_numbers(held: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -128,9 +143,8 @@ def report(generation: int, cost: float) -> None:
     print(f"generation {generation:3}: write amplification {np.exp(cost):.4f}", flush=True)
 
 
-def search_score(env_id: str, population: int, generations: int, seed: int) -> None:
-    """Search an action for all training workloads of an environment of DAMON, by the score."""
-    workloads = names_of(env_id, suite_of(env_id, "train"))
+def search_score(env_id: str, workloads: Sequence[str], population: int, generations: int, seed: int) -> list[float]:
+    """Search an action for all of some workloads of an environment of DAMON, by the score, with two decimals."""
     space = make_environment(env_id, {}, workloads[0], 1).single_action_space
     assert space.shape is not None
     cost = mean_score_loss(env_id, workloads, population)
@@ -143,21 +157,22 @@ def search_score(env_id: str, population: int, generations: int, seed: int) -> N
         seed,
         lambda generation, loss: print(f"generation {generation:3}: score {-loss:.4f}", flush=True),
     )
-    print("initial_action: " + _text(action))
+    return _rounded(action)
 
 
-def search_each(file: Path, population: int, generations: int, seed: int) -> None:
-    """Search an action for each training workload, and write them into a YAML file, a line each.
+def search_each(
+    file: Path, start: Sequence[float], workloads: Sequence[str], population: int, generations: int, seed: int
+) -> None:
+    """Search an action of `kml/LfsTune-v0` for each workload, and write them into a YAML file, a line each.
 
-    The search begins at the `initial_action` of the hyperparameters, and again where user blocks are not split; the
-    better end is kept.
+    The search begins at an action for all of them, and again where user blocks are not split; the better end is kept.
     """
-    common = np.array(read_entry("ppo", ENVIRONMENT)["policy_kwargs"]["initial_action"], np.float64)
+    common = np.array(start, np.float64)
     together = common.copy()
     for name, number in USER_BLOCKS_TOGETHER.items():
         together[ACTION_NAMES.index(name)] = number
     lines = []
-    for workload in workload_names("train"):
+    for workload in workloads:
         cost = _near(common, mean_log_cost(ENVIRONMENT, [workload], population))
         found = [
             cross_entropy(cost, start, NARROW_DEVIATION, population, generations, seed, lambda *_: None)
@@ -167,7 +182,7 @@ def search_each(file: Path, population: int, generations: int, seed: int) -> Non
         ends[: len(found)] = found
         costs = cost(ends)
         best = found[int(np.argmin(costs[: len(found)]))]
-        lines.append(f"{workload}: {_text(best)}")
+        lines.append(f"{workload}: {_text(_rounded(best))}")
         print(f"{workload}: write amplification {np.exp(costs[-1]):.3f} -> {np.exp(costs[:2].min()):.3f}", flush=True)
     write_text(file, "\n".join([f"# Written by python -m agents.action_search --each {file}", *lines, ""]))
 
@@ -286,7 +301,11 @@ def _near(common: FloatArray, cost: Callable[[FloatArray], FloatArray]) -> Calla
     return lambda actions: cost(actions) + DISTANCE_COST * ((actions - common) ** 2).sum(axis=1)
 
 
-def _text(action: FloatArray) -> str:
+def _rounded(action: FloatArray) -> list[float]:
+    return [round(float(number), 2) for number in action]
+
+
+def _text(action: Sequence[float]) -> str:
     return "[" + ", ".join(f"{number:.2f}" for number in action) + "]"
 
 

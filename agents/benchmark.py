@@ -1,6 +1,7 @@
 """Retrain every agent from scratch, and write what came of it: tables, learning curves, profiles, probabilities.
 
-    python -m agents.benchmark                     # everything, about a night on two cores
+    python -m agents.benchmark --search            # everything from scratch, about a night on two cores
+    python -m agents.benchmark                     # from the searched starts that hyperparameter files hold
     python -m agents.benchmark --only lfs-tune     # one suite
     python -m agents.benchmark --quick             # try it out: tiny budgets, which say nothing of the agents
 
@@ -40,6 +41,7 @@ class BenchmarkOptions:
         seeds: How many trainings of each agent, with the seeds 0, 1, …
         jobs: Processes at a time.
         quick: Tiny budgets.
+        search: Whether what trainings begin with is searched anew first.
     """
 
     suites: tuple[BenchmarkSuite, ...]
@@ -47,6 +49,7 @@ class BenchmarkOptions:
     seeds: int = SEEDS
     jobs: int = 1
     quick: bool = False
+    search: bool = False
 
 
 def main() -> int:
@@ -60,7 +63,7 @@ def main() -> int:
         raise UserError(f"--seeds {seeds}: must lie in 1..1000")
     if not 1 <= jobs <= 1024:
         raise UserError(f"--jobs {jobs}: must lie in 1..1024")
-    return benchmark(BenchmarkOptions(suites, output, seeds, jobs, given.quick), _print)
+    return benchmark(BenchmarkOptions(suites, output, seeds, jobs, given.quick, given.search), _print)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, metavar="N", help=f"training seeds of each agent (default: {SEEDS})")
     add("--jobs", type=int, metavar="N", help="processes at a time (default: the cores)")
     add("--output", type=Path, metavar="FOLDER", help=f"where everything goes (default: {OUTPUT})")
+    add("--search", action="store_true", help="search what trainings begin with anew first (default: as shipped)")
     add("--quick", action="store_true", help=f"tiny budgets, into {QUICK_OUTPUT}: whether everything works")
     return result
 
@@ -89,14 +93,20 @@ def benchmark(options: BenchmarkOptions, tell: Callable[[str], None]) -> int:
         UserError: The output folder holds work of other settings, or cannot be written.
     """
     folders = [
-        SuiteFolder(options.output / suite.name, quick_suite(suite) if options.quick else suite, options.quick)
+        SuiteFolder(
+            options.output / suite.name,
+            quick_suite(suite) if options.quick else suite,
+            quick=options.quick,
+            search=options.search,
+        )
         for suite in options.suites
     ]
     for folder in folders:
         folder.open()
     seeds = range(options.seeds)
     units = [unit for folder in folders for unit in units_of(folder, seeds)]
-    units.sort(key=lambda unit: unit.seed is not None)  # what is quick, and tells mistakes, first
+    # What others wait for first, then what is quick and tells mistakes.
+    units.sort(key=lambda unit: (not unit.searches, unit.seed is not None))
     outcome = run_units(units, options.jobs, tell)
     if outcome.interrupted_by:
         tell(f"stopped by {outcome.interrupted_by}; the same command goes on from here")

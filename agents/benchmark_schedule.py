@@ -35,7 +35,7 @@ class Outcome:
 def run_units(units: Sequence[Unit], jobs: int, tell: Callable[[str], None]) -> Outcome:
     """Do all units of work that are not done yet.
 
-    One that fails does not keep the others from being done. A request to stop ends the running ones.
+    One that fails keeps no others from being done, but those that wait for it. A request to stop ends the running ones.
 
     Args:
         units: The work.
@@ -50,11 +50,14 @@ def run_units(units: Sequence[Unit], jobs: int, tell: Callable[[str], None]) -> 
     ended = len(units) - len(waiting)
     with stoppable() as request:
         while (waiting or running) and not request.signal_name:
-            while waiting and len(running) < jobs:
-                unit = waiting.pop(0)
+            while len(running) < jobs and (ready := [unit for unit in waiting if unit.ready()]):
+                waiting.remove(unit := ready[0])
                 process = multiprocessing.get_context("spawn").Process(target=_work, args=(unit,))
                 process.start()
                 running[process.sentinel] = unit, process, time.monotonic()
+            if not running:  # what is left waits for a search that has failed
+                outcome.failures += [f"{unit.name}: waits for the search of the start ({unit.log})" for unit in waiting]
+                break
             for sentinel in wait(list(running), timeout=_LOOK_S):
                 assert isinstance(sentinel, int)
                 unit, process, begun = running.pop(sentinel)
@@ -82,7 +85,7 @@ class _Durations:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._seconds: dict[tuple[str, bool], list[float]] = {}
+        self._seconds: dict[tuple[str, bool, bool], list[float]] = {}
 
     def note(self, unit: Unit, seconds: float) -> None:
         self._seconds.setdefault(self._kind(unit), []).append(seconds)
@@ -97,8 +100,8 @@ class _Durations:
         total = sum(sum(self._seconds[kind]) / len(self._seconds[kind]) for kind in kinds)
         return f"; {len(left)} to go, about {_duration(total / min(self._jobs, len(left)))}"
 
-    def _kind(self, unit: Unit) -> tuple[str, bool]:
-        return unit.folder.suite.name, unit.seed is None
+    def _kind(self, unit: Unit) -> tuple[str, bool, bool]:
+        return unit.folder.suite.name, unit.seed is None, unit.searches
 
 
 def _work(unit: Unit) -> None:

@@ -72,6 +72,7 @@ class BenchmarkSuite:
         goals: What is to be reached.
         deployment: Length of a deployment under mode `auto`, as arguments of the environment; empty: there is none.
         deployed_seeds: How many of the episodes' seeds are deployed; None: all.
+        start: Arguments of the policy that replace those of the hyperparameter file: what training began with.
         rival_steps: Steps that the rival is trained for; 0: there is none.
         env_kwargs: Arguments of the environment.
         workloads: Suites or workloads to play; empty: the environment's held-out suite.
@@ -85,6 +86,7 @@ class BenchmarkSuite:
     goals: tuple[Goal, ...] = ()
     deployment: Mapping[str, float] = field(default_factory=dict)
     deployed_seeds: int | None = None
+    start: Mapping[str, Any] = field(default_factory=dict)
     rival_steps: int = 0
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
@@ -224,7 +226,7 @@ def start_text(suite: BenchmarkSuite) -> str:
 
 def _start(suite: BenchmarkSuite) -> tuple[str, Any] | None:
     """The hyperparameter that names it, and its value."""
-    given = read_entry(suite.algo, suite.env_id).get("policy_kwargs", {})
+    given = {**read_entry(suite.algo, suite.env_id).get("policy_kwargs", {}), **suite.start}
     return next(((name, given[name]) for name in _STARTS if name in given), None)
 
 

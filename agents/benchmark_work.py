@@ -3,13 +3,14 @@
 ```
 OUTPUT/lfs-tune/
   benchmark.yml       settings: work of other settings is not mixed with it
+  start.yml           what trainings begin with, where that is searched anew, and beside it teachers.yml
   references.npz      the built-in algorithms and oracles
   seed-0/             one training seed
     ppo/kml-LfsTune-v0_1/   the run folder of its training
     trained.yml       written when the training is complete: where its run folder is, and how long it took
     agent.npz         the best model of the training, playing the held-out workloads
     deployment.npz    the same under mode `auto`, of suites that have that
-  references.log, seed-0.log
+  search.log, references.log, seed-0.log
 ```
 
 A file appears when its work is complete, and complete work is never done again. A training that was interrupted
@@ -21,7 +22,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from agents.benchmark_suites import BenchmarkSuite, play_agent, play_deployment,
 from agents.hyperparameter_files import read_entry
 from agents.loading import load_model
 from agents.results import CHARGED_COST, EVERYTHING
+from agents.start_search import budget_of, read_start, search_start, write_start
 from agents.training import TrainingOptions, train
 from kml_envs.errors import UserError
 from kml_envs.files import write_text
@@ -57,11 +59,28 @@ class SuiteFolder:
         path: Its folder.
         suite: The suite.
         quick: Whether it is only tried out, with tiny budgets.
+        search: Whether what trainings begin with is searched anew, instead of taken from the hyperparameter files.
     """
 
     path: Path
     suite: BenchmarkSuite
     quick: bool = False
+    search: bool = False
+
+    @property
+    def start(self) -> Path:
+        """What trainings begin with, if it is searched."""
+        return self.path / "start.yml"
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """Hyperparameters that the search has found; none where there is none."""
+        return read_start(self.start) if self.search else {}
+
+    @property
+    def started_suite(self) -> BenchmarkSuite:
+        """The suite, with what its trainings begin with."""
+        return replace(self.suite, start=self.found.get("policy_kwargs", {}))
 
     @property
     def references(self) -> Path:
@@ -91,7 +110,12 @@ class SuiteFolder:
             raise UserError(f"--output {self.path}: was made with other {', '.join(different)}: give another folder")
 
     def training(self, seed: int) -> TrainingOptions:
-        """The training of one seed."""
+        """The training of one seed; where the start is searched, only once it has been found."""
+        options = self._training(seed)
+        return replace(options, hyperparameters={**self.found, **options.hyperparameters})
+
+    def _training(self, seed: int) -> TrainingOptions:
+        """The training of one seed from the start of the hyperparameter files."""
         suite = self.suite
         options = TrainingOptions(
             env=suite.env_id,
@@ -116,7 +140,8 @@ class SuiteFolder:
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for results to belong together; plain values."""
-        suite, options = self.suite, self.training(0)
+        suite, options = self.suite, self._training(0)
+        budget = asdict(budget_of(suite.env_id, quick=self.quick)) if self.search else None
         entry = {**read_entry(suite.algo, suite.env_id), **options.hyperparameters}
         settings = {
             "suite_version": SUITE_VERSION,
@@ -125,6 +150,7 @@ class SuiteFolder:
             "algorithm": suite.algo,
             "hyperparameters": entry,
             "steps": options.n_timesteps or entry.get("n_timesteps"),
+            "search of the start": budget,
             "workloads": list(suite.played),
             "episode_seeds": list(suite.episode_seeds),
             "built-in algorithms": [contender.name for contender in suite.builtins],
@@ -154,25 +180,34 @@ class Unit:
 
     Attributes:
         folder: The suite's folder.
-        seed: Training seed; None: the references.
+        seed: Training seed; None: the references, or the search.
+        searches: Whether it is the search of what trainings begin with.
     """
 
     folder: SuiteFolder
     seed: int | None
+    searches: bool = False
 
     @property
     def name(self) -> str:
         """What progress calls it."""
         what = "built-in algorithms" if self.seed is None else f"training seed {self.seed}"
-        return f"{self.folder.suite.name}, {what}"
+        return f"{self.folder.suite.name}, {'search of the start' if self.searches else what}"
 
     @property
     def log(self) -> Path:
         """What it printed."""
-        return self.folder.path / ("references.log" if self.seed is None else f"seed-{self.seed}.log")
+        references = "search.log" if self.searches else "references.log"
+        return self.folder.path / (references if self.seed is None else f"seed-{self.seed}.log")
+
+    def ready(self) -> bool:
+        """Whether it can be done now: all but the search wait for that, if there is one."""
+        return self.searches or not self.folder.search or self.folder.start.is_file()
 
     def done(self) -> bool:
         """Whether nothing is left to do."""
+        if self.searches:
+            return self.folder.start.is_file()
         if self.seed is None:
             return self.folder.references.is_file()
         needed = ["trained.yml", "agent.npz", *(["deployment.npz"] if self.folder.suite.deployment else [])]
@@ -185,8 +220,12 @@ class Unit:
             TrainingInterruptedError: By a signal.
         """
         torch.set_num_threads(1)
+        if self.searches:
+            suite, budget = self.folder.suite, budget_of(self.folder.suite.env_id, quick=self.folder.quick)
+            write_start(self.folder.start, search_start(suite.env_id, suite.algo, self.folder.path, budget))
+            return
         if self.seed is None:
-            write_evaluation(self.folder.references, play_references(self.folder.suite))
+            write_evaluation(self.folder.references, play_references(self.folder.started_suite))
             return
         place, suite = self.folder.seed(self.seed), self.folder.suite
         if not (place / "trained.yml").is_file():
@@ -214,8 +253,9 @@ class Unit:
 
 
 def units_of(folder: SuiteFolder, seeds: Sequence[int]) -> list[Unit]:
-    """All units of work of a suite, the references first."""
-    return [Unit(folder, None), *(Unit(folder, seed) for seed in seeds)]
+    """All units of work of a suite: the search, if there is one, the references, and the training seeds."""
+    search = [Unit(folder, None, searches=True)] if folder.search else []
+    return [*search, Unit(folder, None), *(Unit(folder, seed) for seed in seeds)]
 
 
 def collect(folder: SuiteFolder, seeds: Sequence[int]) -> SuiteResult | None:

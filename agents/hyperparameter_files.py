@@ -37,7 +37,8 @@ class RunSettings:
         env_kwargs: Arguments of the environment in training, which those of the command line replace.
         average_reward: Whether rewards are measured against their average for the same progress (see
             `agents.average_reward`).
-        imitate: Whether the policy first imitates the teachers of its environment (see `agents.teaching`).
+        imitate: Whether the policy first imitates the teachers of its environment (see `agents.teaching`), or the file
+            with other ones.
         eval_freq: Steps between evaluations, as in `TrainingOptions`, which comes first.
         eval_deployment: Length of an evaluation's deployments, likewise.
         model: Arguments of the algorithm's constructor, as written.
@@ -50,7 +51,7 @@ class RunSettings:
     clip_reward: float = 10.0
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     average_reward: bool = False
-    imitate: bool = False
+    imitate: bool | str = False
     eval_freq: int | None = None
     eval_deployment: float | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +86,9 @@ def run_settings(entry: Mapping[str, Any]) -> RunSettings:
     if not isinstance(env_kwargs, Mapping):
         raise UserError(f"env_kwargs {env_kwargs!r}: must be arguments of the environment by name")
     average_reward = _switch(model, "average_reward")
-    imitate = _switch(model, "imitate")
+    imitate = model.pop("imitate", False)
+    if not isinstance(imitate, bool) and not (isinstance(imitate, str) and Path(imitate).is_file()):
+        raise UserError(f"imitate {imitate!r}: must be true, false, or a file of teachers")
     evaluations = {name: _not_negative(model, name) for name in ("eval_freq", "eval_deployment")}
     normalize, clip_reward = _normalization(model.pop("normalize", False))
     return RunSettings(

@@ -21,7 +21,7 @@ from agents.loading import load_model
 from agents.playing import make_environment
 from agents.plots import check_format, write_plot
 from agents.results import Comparison
-from agents.shipped import check_complete, load_agent
+from agents.shipped import check_complete, find_agent, load_agent
 from agents.suite_report import play_suite, report_suite, shipped_policies, version_warning
 from kml_envs.errors import UserError
 from kml_envs.long_episodes import is_own
@@ -174,6 +174,7 @@ def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) 
     suite = replace(suite, env_kwargs={**suite.env_kwargs, **options.env_kwargs}, episode_seeds=seeds)
     if options.model is None and options.agent is None:
         policies = shipped_policies(suite)
+        suite = replace(suite, start=find_agent(suite.name).hyperparameters.get("policy_kwargs", {}))
     else:
         judged = _judged(options)
         if judged.env_id != suite.env_id:

@@ -46,12 +46,18 @@ def main() -> None:
     parser.add_argument("--workload", nargs="+", metavar="NAME", help="training workloads (default: all)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cost = mean_log_cost(arguments.workload or workload_names(suite_of(PACING, "train")), arguments.population)
+    workloads = arguments.workload or workload_names(suite_of(PACING, "train"))
+    numbers = search(workloads, arguments.population, arguments.generations, arguments.seed)
+    print("initial_rule: {" + ", ".join(f"{name}: {number}" for name, number in numbers.items()) + "}")
+
+
+def search(workloads: Sequence[str], population: int, generations: int, seed: int) -> Mapping[str, float]:
+    """Search the rule for all of some workloads: `initial_rule` of a hyperparameter file, with two decimals."""
+    cost = mean_log_cost(workloads, population)
     start = rule_vector(START).numpy().astype(np.float64)
-    settings = (arguments.population, arguments.generations, arguments.seed)
-    found = cross_entropy(cost, start, DEVIATION / 2, *settings, report)
+    found = cross_entropy(cost, start, DEVIATION / 2, population, generations, seed, report)
     numbers = {name: round(float(number), 2) for name, number in zip(RULE_NUMBERS, found, strict=True)}
-    print("initial_rule: {" + ", ".join(f"{name}: {number}" for name, number in numbers.items() if number) + "}")
+    return {name: number for name, number in numbers.items() if number}
 
 
 def report(generation: int, cost: float) -> None:

@@ -43,12 +43,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workload", nargs="+", metavar="NAME", default=WORKLOADS, help="training workloads")
     arguments = parser.parse_args()
-    settings = (arguments.population, arguments.generations, arguments.seed)
+    weights = search(arguments.workload, arguments.population, arguments.generations, arguments.seed)
+    print("initial_weights: {" + ", ".join(f"{name}: {weight}" for name, weight in weights.items()) + "}")
+
+
+def search(workloads: Sequence[str], population: int, generations: int, seed: int) -> Mapping[str, float]:
+    """Search the rule for all of some workloads: `initial_weights` of a hyperparameter file, with one decimal."""
     greedy = np.zeros(len(_FEATURES))
     greedy[_FEATURES.index("valid_share")] = -1.0
-    found = cross_entropy(mean_log_cost(arguments.workload, arguments.population), greedy, DEVIATION, *settings, report)
-    weights = {name: round(SHARPNESS * float(weight), 1) for name, weight in zip(_FEATURES, found, strict=True)}
-    print("initial_weights: {" + ", ".join(f"{name}: {weight}" for name, weight in weights.items()) + "}")
+    cost = mean_log_cost(workloads, population)
+    found = cross_entropy(cost, greedy, DEVIATION, population, generations, seed, report)
+    return {name: round(SHARPNESS * float(weight), 1) for name, weight in zip(_FEATURES, found, strict=True)}
 
 
 def mean_log_cost(workloads: Sequence[str], population: int) -> Callable[[FloatArray], FloatArray]:

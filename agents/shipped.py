@@ -234,11 +234,14 @@ def _read(run: Path) -> _Export:
     [described] = run.glob("*/run.yml")
     origin = yaml.safe_load(described.read_text())
     workloads = saved.arguments["env_kwargs"]["workloads"]
+    hyperparameters = dict(saved.hyperparameters)
+    if isinstance(hyperparameters.get("imitate"), str):  # a file of the training's own, which does not ship
+        hyperparameters["imitate"] = True
     common = {
         "env": loaded.env_id,
         "env_kwargs": dict(loaded.env_kwargs),
         "algo": loaded.algo,
-        "hyperparameters": dict(saved.hyperparameters),
+        "hyperparameters": hyperparameters,
         "workloads": [workloads] if isinstance(workloads, str) else list(workloads),
         "suite_version": origin["suite_version"],
         "versions": origin["versions"],

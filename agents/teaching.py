@@ -47,6 +47,7 @@ def learn_from_teachers(
     seed: int,
     threads: int,
     check: Callable[[], None] = lambda: None,
+    file: Path | None = None,
 ) -> float:
     """Train the policy's mean action on the teachers of an environment; the workloads are the training suite's.
 
@@ -57,6 +58,7 @@ def learn_from_teachers(
         seed: Of episodes, mixtures, batches and noise.
         threads: Workloads that are played at the same time.
         check: Called before each step and each update, in several threads; what it raises ends the lesson.
+        file: The teachers; None: those that come with the package.
 
     Returns:
         Mean squared difference from the teachers in the last batch.
@@ -64,9 +66,9 @@ def learn_from_teachers(
     Raises:
         UserError: There are no teachers for this environment.
     """
-    file = TEACHERS / f"{env_id.rpartition('/')[2]}.yml"
+    file = TEACHERS / f"{env_id.rpartition('/')[2]}.yml" if file is None else file
     if not file.is_file():
-        raise UserError(f"imitate: there are no teachers for {env_id}")
+        raise UserError(f"imitate: there are no teachers for {env_id}: {file}")
     teachers = read_actions(file)
     workloads = [name for name in workload_names("train") if name in teachers]
     environments = {name: make_environment(env_id, env_kwargs, name, ROWS) for name in workloads}

@@ -354,6 +354,7 @@ def _learn(
             seed=plan.seed,
             threads=plan.settings.env_threads,
             check=request.check,
+            file=Path(plan.settings.imitate) if isinstance(plan.settings.imitate, str) else None,
         )
     shown = options.progress if options.progress is not None else sys.stderr.isatty()
     total = model.num_timesteps + plan.further_steps

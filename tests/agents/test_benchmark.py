@@ -7,6 +7,7 @@ import signal
 import threading
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from agents.baselines import TUNE
 from agents.benchmark import BenchmarkOptions, benchmark
 from agents.benchmark_results import read_evaluation
 from agents.benchmark_schedule import Outcome, run_units
-from agents.benchmark_suites import SUITES, BenchmarkSuite
+from agents.benchmark_suites import SUITES, BenchmarkSuite, start_contender
 from agents.benchmark_work import (
     QUICK_ROWS,
     SuiteFolder,
@@ -27,6 +28,7 @@ from agents.benchmark_work import (
     quick_suite,
     units_of,
 )
+from agents.hyperparameter_files import read_entry
 from agents.run_folder import RunFolder, find_saved_run
 from agents.training import TrainingResult
 from kml_envs.errors import UserError
@@ -116,6 +118,42 @@ def test_work_of_other_settings_is_not_mixed(folder):
         dataclasses.replace(folder, path=folder.path.parent / "file").open()
 
 
+def test_nothing_begins_before_the_start_is_found(tmp_path, one_thread, monkeypatch):
+    folder = SuiteFolder(tmp_path / "tiny", dataclasses.replace(TINY, algo="ppo"), quick=True, search=True)
+    folder.open()
+    search, references, training = units_of(folder, range(1))
+    assert search.searches and [unit.ready() for unit in (search, references, training)] == [True, False, False]
+    shipped = read_entry("ppo", TUNE)["policy_kwargs"]
+    action = [0.25] * len(shipped["initial_action"])
+    found = {"policy_kwargs": {**shipped, "initial_action": action}, "imitate": "teachers.yml"}
+    monkeypatch.setattr("agents.benchmark_work.search_start", lambda *arguments: found)
+    assert not search.done()
+    search.work()
+    assert search.done() and references.ready() and training.ready()
+    folder.open()  # what was found is no other setting
+    asked = folder.training(0).hyperparameters
+    assert asked["policy_kwargs"]["initial_action"] == action
+    assert asked["imitate"] is False  # tried out only
+    assert dataclasses.replace(folder, quick=False).training(0).hyperparameters["imitate"] == "teachers.yml"
+    start = start_contender(folder.started_suite).make_policy(gymnasium.spaces.Box(-1.0, 1.0, (len(action),)))
+    assert np.allclose(start.predict(np.zeros((1, 3)))[0], 0.25)
+    with pytest.raises(UserError, match="was made with other search of the start"):
+        dataclasses.replace(folder, search=False).open()
+
+
+def test_a_search_that_fails_keeps_only_its_own_suite_waiting(tmp_path):
+    folder = SuiteFolder(tmp_path / "broken", dataclasses.replace(TINY, name="broken"), quick=True, search=True)
+    folder.open()  # of an algorithm whose training begins with nothing
+    told = []
+    outcome = run_units(units_of(folder, range(1)), 2, told.append)
+    assert [failure.partition(":")[0] for failure in outcome.failures] == [
+        "broken, search of the start",
+        "broken, built-in algorithms",
+        "broken, training seed 0",
+    ]
+    assert "waits for the search of the start" in outcome.failures[-1] and len(told) == 1
+
+
 @pytest.mark.slow
 def test_processes_do_the_work_and_failures_are_one_line(done):
     broken = dataclasses.replace(
@@ -165,6 +203,7 @@ def test_the_command_knows_its_suites(monkeypatch, tmp_path):
     [options] = asked
     assert [suite.name for suite in options.suites] == ["lfs-victim"]
     assert (options.quick, options.jobs, options.seeds, options.output) == (True, 3, 2, command.QUICK_OUTPUT)
+    assert not options.search
     for words, reason in (
         (["--only", "lfs-tuna"], "Did you mean 'lfs-tune'"),
         (["--seeds", "0"], "must lie in 1..1000"),
