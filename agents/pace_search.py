@@ -44,16 +44,20 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workload", nargs="+", metavar="NAME", help="training workloads (default: all)")
+    parser.add_argument("--move-price-us", type=float, help="price of a moved block (default: the environment's)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     workloads = arguments.workload or workload_names(suite_of(PACING, "train"))
-    numbers = search(workloads, arguments.population, arguments.generations, arguments.seed)
+    settings = (arguments.population, arguments.generations, arguments.seed)
+    numbers = search(workloads, *settings, move_price_us=arguments.move_price_us)
     print("initial_rule: {" + ", ".join(f"{name}: {number}" for name, number in numbers.items()) + "}")
 
 
-def search(workloads: Sequence[str], population: int, generations: int, seed: int) -> Mapping[str, float]:
+def search(
+    workloads: Sequence[str], population: int, generations: int, seed: int, *, move_price_us: float | None = None
+) -> Mapping[str, float]:
     """Search the rule for all of some workloads: `initial_rule` of a hyperparameter file, with two decimals."""
-    cost = mean_log_cost(workloads, population)
+    cost = mean_log_cost(workloads, population, move_price_us)
     start = rule_vector(START).numpy().astype(np.float64)
     found = cross_entropy(cost, start, DEVIATION / 2, population, generations, seed, report)
     numbers = {name: round(float(number), 2) for name, number in zip(RULE_NUMBERS, found, strict=True)}
@@ -65,18 +69,22 @@ def report(generation: int, cost: float) -> None:
     print(f"generation {generation:3}: cost of an episode {np.exp(cost) / 1000:.3f} s", flush=True)
 
 
-def mean_log_cost(workloads: Sequence[str], population: int) -> Callable[[FloatArray], FloatArray]:
+def mean_log_cost(
+    workloads: Sequence[str], population: int, move_price_us: float | None = None
+) -> Callable[[FloatArray], FloatArray]:
     """The logarithm of cost and device time of the user's writes under rules, mean over workloads.
 
     Args:
         workloads: Names.
         population: Rules that are played side by side, on the same episode of each workload.
+        move_price_us: Price of a moved block, in microseconds; None: the environment's.
 
     Returns:
         Costs (population,) of rules (population, P), in the order of RULE_NUMBERS.
     """
     # All workloads are played side by side too: there are ten thousand decisions in an episode, and few rules.
-    arguments = {"workloads": list(workloads), "episode_volumes": EPISODE_VOLUMES, "efficiency": "none"}
+    arguments: dict[str, Any] = {"workloads": list(workloads), "episode_volumes": EPISODE_VOLUMES}
+    arguments |= {"efficiency": "none", "move_price_us": move_price_us}
     rows = len(workloads) * population
     environment = make_native_env(PACING, rows, {**arguments, "autoreset_mode": "disabled"})
     seeds: Any = [EPISODE_SEED] * rows  # Gymnasium's annotation knows only one seed for all rows

@@ -122,4 +122,5 @@ def test_the_search_plays_every_rule_on_every_workload(monkeypatch, small):
     first = cost(rules)
     assert first.shape == (2,) and first[0] < first[1]
     assert np.array_equal(cost(rules), first)
+    assert (mean_log_cost(workloads, 2, 0.0)(rules) < first).all(), "moved blocks have a price"
     assert CHOICES == FIRST + CANDIDATES * len(QUOTAS)
