@@ -58,29 +58,32 @@ def test_spec_round_trips(env_id):
     assert np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_deterministic_across_processes(env_id):
+@pytest.fixture(scope="module")
+def digests():
+    """What an episode of every environment looks like in two processes."""
     script = (
         "import gymnasium, hashlib, json, sys, numpy as np\n"
-        "env_id, arguments = sys.argv[1], json.loads(sys.argv[2])\n"
-        "env = gymnasium.make('kml_envs:' + env_id, **arguments)\n"
-        "env.action_space.seed(1)\n"
-        "observation, _ = env.reset(seed=7)\n"
-        "digest = hashlib.sha256(observation.tobytes())\n"
-        "truncated = False\n"
-        "while not truncated:\n"
-        "    observation, reward, _, truncated, _ = env.step(env.action_space.sample())\n"
-        "    digest.update(observation.tobytes() + np.float64(reward).tobytes())\n"
-        "print(digest.hexdigest())\n"
+        "found = {}\n"
+        "for env_id, arguments in json.loads(sys.argv[1]).items():\n"
+        "    env = gymnasium.make('kml_envs:' + env_id, **arguments)\n"
+        "    env.action_space.seed(1)\n"
+        "    observation, _ = env.reset(seed=7)\n"
+        "    digest = hashlib.sha256(observation.tobytes())\n"
+        "    truncated = False\n"
+        "    while not truncated:\n"
+        "        observation, reward, _, truncated, _ = env.step(env.action_space.sample())\n"
+        "        digest.update(observation.tobytes() + np.float64(reward).tobytes())\n"
+        "    found[env_id] = digest.hexdigest()\n"
+        "print(json.dumps(found))\n"
     )
-    arguments = json.dumps(small(env_id))
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", script, env_id, arguments], check=True, capture_output=True, text=True
-        ).stdout
-        for _ in range(2)
-    }
-    assert len(digests) == 1
+    arguments = json.dumps({env_id: small(env_id) for env_id in IDS})
+    command = [sys.executable, "-c", script, arguments]
+    return [json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(2)]
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_deterministic_across_processes(digests, env_id):
+    assert digests[0][env_id] == digests[1][env_id]
 
 
 @pytest.mark.parametrize("env_id", IDS)
