@@ -19,7 +19,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from agents.algorithms import find_algorithm, make_model
 from agents.allocator import keep_freed_memory
-from agents.hyperparameter_files import constructor_arguments, read_entry
+from agents.hyperparameter_files import constructor_arguments, read_entry, run_settings
 from agents.vector_env import make_native_vec_env
 
 VICTIM = "kml/LfsVictim-v0"
@@ -56,15 +56,11 @@ def victim() -> Callable[[], float]:
     """Frames per second of the shipped hyperparameters of LfsVictim."""
     env = make_native_vec_env(VICTIM, 256)
     algorithm = find_algorithm("ppo_mask", env.action_space, VICTIM)
-    written = {key: value for key, value in read_entry("ppo_mask", VICTIM).items() if key not in RUN_KEYS}
-    model = make_model(algorithm, env, constructor_arguments(written), seed=0, device="cpu")
+    arguments = constructor_arguments(run_settings(read_entry("ppo_mask", VICTIM)).model)
+    model = make_model(algorithm, env, arguments, seed=0, device="cpu")
     frames = 2 * model.n_steps * 256
     model.learn(frames)  # warm volumes are made once
     return lambda: frames_per_second(lambda: model.learn(frames, reset_num_timesteps=False), frames)
-
-
-RUN_KEYS = ("n_timesteps", "n_envs", "env_threads", "normalize")
-"""Of the run rather than of the algorithm."""
 
 
 def frames_per_second(learn: Callable[[], object], frames: int) -> float:
