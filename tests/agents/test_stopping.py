@@ -36,6 +36,14 @@ def options(small, tmp_path, monkeypatch, one_thread):
     )
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """Signals mean what they do there: shells start what runs in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
