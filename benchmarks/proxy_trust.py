@@ -26,6 +26,8 @@ from kml_envs.lfs.victim import forecast_cleaning
 from kml_envs.lfs.volume import population, slots_per_section
 from kml_envs.lfs.warmup import WarmVolumes
 from kml_envs.proxy import Bounds, Choice, MLModelProxy, Mode, ProxyOptions, Snapshot
+from kml_envs.proxy.efficiency import LockstepShadow
+from kml_envs.proxy.protocols import Shadow
 from kml_envs.workloads.synthetic import Phase, PhaseKind, Workload, hot_cold, shifting
 
 GREEDY, COST_BENEFIT = int(CleaningPolicy.GREEDY), int(CleaningPolicy.COST_BENEFIT)
@@ -234,9 +236,9 @@ def run(row: Row, runs: int, segments: int, first_seed: int = 1, window: float =
     proxy.start()
     seeds = first_seed + np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) % np.uint64(2**62)
     everything = np.ones(count, np.bool_)
-    shadow = subsystem.shadow()
-    shadow.reset(everything, seeds)
-    start, paid_before = shadow.progress().copy(), shadow.cost().copy()
+    alone = subsystem.shadow()
+    alone.reset(everything, seeds)
+    start, paid_before, shadow = alone.progress().copy(), alone.cost(), LockstepShadow(alone)
     proxy.reset(everything, seeds)
     watch = _Watch(row, runs, start, blocks)
     looked = np.zeros(runs)
@@ -291,13 +293,10 @@ class _Watch:
             outcome.rose[back] = now[back] - self._again
         return {one: ~np.isnan(first) for one, first in outcome.reached.items()}
 
-    def compare(self, shadow: RivalVolumes, subsystem: RivalVolumes, before: FloatArray) -> None:
+    def compare(self, shadow: Shadow, subsystem: RivalVolumes, before: FloatArray) -> None:
         """Compare costs with the built-in algorithm alone, at the same user writes."""
-        behind = shadow.progress() < subsystem.progress()
-        nothing = np.zeros(len(before), np.int64)
-        if behind.any():
-            shadow.execute(nothing, np.zeros(len(before), np.bool_), subsystem.progress().copy(), behind)
-        alone, paid = ((one.cost() - before).reshape(-1, self._row.domains).sum(axis=1) for one in (shadow, subsystem))
+        costs = (shadow.cost_at(subsystem.progress()), subsystem.cost())
+        alone, paid = ((cost - before).reshape(-1, self._row.domains).sum(axis=1) for cost in costs)
         self.outcome.total = paid / np.maximum(alone, 1.0)
         self.outcome.overrun = np.fmax(self.outcome.overrun, self.outcome.total - 1.0)
 
