@@ -34,6 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 
 ENVIRONMENT = "kml/LfsTune-v0"
 NUMBERS = len(ACTION_NAMES)
+POPULATION, GENERATIONS = 24, 14  # unless asked for others
 EPISODE_VOLUMES = 3.0
 EPISODE_SEED = 5
 WORKLOADS = (
@@ -60,8 +61,8 @@ USER_BLOCKS_TOGETHER = {"age_times_valid_share": -0.3, "user_interval_scale": 0.
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=14)
-    parser.add_argument("--population", type=int, default=24)
+    parser.add_argument("--generations", type=int, default=GENERATIONS)
+    parser.add_argument("--population", type=int, default=POPULATION)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--each", type=Path, metavar="FILE", help="search an action for each training workload, near `initial_action`"

@@ -26,6 +26,7 @@ from kml_envs.suites import workload_names
 
 FloatArray = npt.NDArray[np.float64]
 
+POPULATION, GENERATIONS = 24, 16  # unless asked for others
 EPISODE_VOLUMES = 1.0
 START = {
     # Greedy; in the background up to eight sections above the reserve, while a write waits from two down.
@@ -40,8 +41,8 @@ START = {
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=16)
-    parser.add_argument("--population", type=int, default=24)
+    parser.add_argument("--generations", type=int, default=GENERATIONS)
+    parser.add_argument("--population", type=int, default=POPULATION)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workload", nargs="+", metavar="NAME", help="training workloads (default: all)")
     parser.add_argument("--move-price-us", type=float, help="price of a moved block (default: the environment's)")

@@ -30,6 +30,7 @@ from kml_envs.lfs.observation import CANDIDATE_FEATURES, CANDIDATES, CONTEXT_FEA
 
 FloatArray = npt.NDArray[np.float64]
 
+POPULATION, GENERATIONS = 16, 12  # unless asked for others
 SHARPNESS = 20.0
 """Weights of one differ so much in the scores, which are logits to an agent that explores."""
 _FEATURES = CANDIDATE_FEATURES[1:]  # the first says that there is a candidate
@@ -38,8 +39,8 @@ _FEATURES = CANDIDATE_FEATURES[1:]  # the first says that there is a candidate
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=12)
-    parser.add_argument("--population", type=int, default=16)
+    parser.add_argument("--generations", type=int, default=GENERATIONS)
+    parser.add_argument("--population", type=int, default=POPULATION)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workload", nargs="+", metavar="NAME", default=WORKLOADS, help="training workloads")
     arguments = parser.parse_args()

@@ -38,10 +38,13 @@ class SearchBudget:
     workloads: int | None = None
 
 
-BUDGETS = {TUNE: SearchBudget(24, 14), VICTIM: SearchBudget(16, 12), PACING: SearchBudget(24, 16)}
+BUDGETS = {
+    env_id: SearchBudget(command.POPULATION, command.GENERATIONS)
+    for env_id, command in ((TUNE, action_search), (VICTIM, rule_search), (PACING, pace_search))
+}
 """By environment, those of its command; the environments of DAMON have `SCORE_BUDGET`."""
 
-SCORE_BUDGET = SearchBudget(24, 12)
+SCORE_BUDGET = SearchBudget(action_search.POPULATION, 12)
 QUICK_BUDGET = SearchBudget(4, 1, 1)
 
 
