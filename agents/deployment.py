@@ -195,11 +195,6 @@ class Deployed:
     comparison: str
     outcome: Outcome
 
-    @classmethod
-    def of(cls, deployments: Deployments, outcome: Outcome) -> Deployed:
-        """What became of deployments."""
-        return cls(deployments.units, deployments.unit, deployments.comparison, outcome)
-
     @property
     def text(self) -> str:
         """A table with one row per workload, and a sentence."""
@@ -234,7 +229,7 @@ class Deployed:
         )
 
 
-def deploy(judged: Contender, deployments: Deployments) -> str:
+def deploy(judged: Contender, deployments: Deployments) -> Deployed:
     """Let a policy run behind a proxy that decides by itself how far it trusts it, and say what became of that.
 
     Args:
@@ -242,9 +237,10 @@ def deploy(judged: Contender, deployments: Deployments) -> str:
         deployments: Deployments in its environment.
 
     Returns:
-        A table with one row per workload, and a sentence.
+        What became of it.
     """
-    return Deployed.of(deployments, deployments.play(judged.make_policy(deployments.action_space))).text
+    outcome = deployments.play(judged.make_policy(deployments.action_space))
+    return Deployed(deployments.units, deployments.unit, deployments.comparison, outcome)
 
 
 def promotion_sentence(outcome: Outcome) -> str:

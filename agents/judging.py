@@ -13,7 +13,7 @@ from agents.baselines import TUNE, Contender, named_contender, names_of, suite_o
 from agents.benchmark_suites import SUITES, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.damo_records import check_recordable, write_episodes
-from agents.deployment import Deployed, Deployments, can_deploy
+from agents.deployment import Deployed, Deployments, can_deploy, deploy
 from agents.evaluation import check_oracle, compare, report
 from agents.explaining import EPISODES, explain
 from agents.exports import check_writable, write_csv, write_json
@@ -159,9 +159,9 @@ def _deployments(
 def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str], None]) -> Deployed:
     """What the second table tells."""
     progress("deployment under mode auto")
-    outcome = deployments.play(judged.make_policy(deployments.action_space))
+    deployed = deploy(judged, deployments)
     deployments.close()
-    return Deployed.of(deployments, outcome)
+    return deployed
 
 
 def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:

@@ -429,7 +429,7 @@ def _close(
     request.check()
     if deployment_units > 0:
         deployments = Deployments.on_every(judged, workloads, seeds, deployment_units)
-        say(f"\n{deploy(judged, deployments)}")
+        say(f"\n{deploy(judged, deployments).text}")
         deployments.close()
 
 

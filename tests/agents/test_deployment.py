@@ -20,7 +20,7 @@ class CostBenefit:
 
 def test_a_random_policy_is_not_trusted():
     judged = named_contender("random-action", "kml/LfsTune-v0", SMALL)
-    report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, ["hot-cold-0.9-0.1"] * 2, [1, 2], 20.0))
+    report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, ["hot-cold-0.9-0.1"] * 2, [1, 2], 20.0)).text
     assert "The proxy would have trusted it in 0 of 2 runs." in report
     assert "hot-cold-0.9-0.1" in report and "0/2" in report
     assert "20 volumes of user writes, compared in time: 64 segments < 9 x 256\n" in report
@@ -32,7 +32,9 @@ def test_a_better_policy_is_trusted_and_the_table_says_when():
 
     judged = named_contender("random-action", "kml/LfsVictim-v0", {**SMALL, "share": 0.3})
     better = replace(judged, name="agent", make_policy=lambda space: CostBenefit())
-    report = deploy(better, Deployments(better.env_id, better.env_kwargs, ["hot-cold-0.95-0.05"] * 3, [1, 2, 3], 120.0))
+    report = deploy(
+        better, Deployments(better.env_id, better.env_kwargs, ["hot-cold-0.95-0.05"] * 3, [1, 2, 3], 120.0)
+    ).text
     assert "trusted it in 0 of" not in report
 
 
@@ -71,7 +73,7 @@ def test_a_deployment_may_end_once_the_policy_is_trusted():
 
 def test_an_own_subsystem_is_deployed_for_so_many_windows(tutorial_module):
     judged = named_contender("random-action", "readahead:tutorial/Readahead-v0", {})
-    report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, (), [1, 2], 8.0))
+    report = deploy(judged, Deployments(judged.env_id, judged.env_kwargs, (), [1, 2], 8.0)).text
     assert "under mode auto for 8 windows" in report and "all episodes" in report
 
 

@@ -102,6 +102,6 @@ def test_a_monitor_is_judged_by_its_picture_and_its_overhead():
 
 def test_deployment_counts_in_time():
     judged = Contender("agent (idle)", RECLAIM, SMALL, lambda space: ConstantPolicy(space, IDLE))
-    text = deploy(judged, Deployments(RECLAIM, SMALL, ("bursts-2-1",) * 2, (1, 2), 10.0))
+    text = deploy(judged, Deployments(RECLAIM, SMALL, ("bursts-2-1",) * 2, (1, 2), 10.0)).text
     assert "for 10 half minutes of the program" in text
     assert "The proxy would have trusted it in 0 of 2 runs." in text
