@@ -40,7 +40,7 @@ class Course:
         subsystem: BatchedSubsystem,
         life_cycle: LifeCycle,
         share: Callable[[], FloatArray],
-        moved: Callable[[], None],
+        moved: Callable[[IntArray, FloatArray], None],
         units_ended: Callable[[UnitOutcome], None],
     ) -> None:
         """Prepare; `adopt` and `begin` must follow.
@@ -49,7 +49,8 @@ class Course:
             subsystem: What is run.
             life_cycle: Says which instances run; the others stand still.
             share: Gives the agent's share (N,) of the units drawn now.
-            moved: Told at every stop on the way: what is added up there does not depend on where other rows stop.
+            moved: Told the progress (N,) and cost (N,) at every stop on the way: what is added up there does not depend
+                on where other rows stop.
             units_ended: Told of units that have ended, before the next ones are drawn.
         """
         count = subsystem.instances
@@ -100,7 +101,7 @@ class Course:
         else:
             self._schedule.begin(rows, self._seeds, self._subsystem.progress(), self._share())
             self.agent_had_unit[rows] = self._schedule.agent[rows]
-        self._run_on(self._settle(rows))
+        self._run_on(self._settle(rows, self._subsystem.progress(), self._subsystem.pending()))
 
     def stop(self) -> None:
         """Ask nobody who does not run any more."""
@@ -142,6 +143,7 @@ class Course:
         subsystem = self._subsystem
         subsystem.execute(decision, self._agent_rows, self._end, self.asked)
         progress = subsystem.progress()
+        self._moved(progress, subsystem.cost())
         self.finished = np.asarray(progress >= self._end)
         settled = self.finished | subsystem.pending()
         self.asked = settled ^ self.finished
@@ -180,38 +182,36 @@ class Course:
                 until = np.minimum(until, subsystem.progress() + self.stride())
             subsystem.execute(decision, self.agent_controls(), until, rows)
             decision = None
-            progress = subsystem.progress()
-            stranded = rows & ~(subsystem.pending() | (progress >= until))
+            progress, cost, pending = subsystem.progress(), subsystem.cost(), subsystem.pending()
+            stranded = rows & ~(pending | (progress >= until))
             if np.count_nonzero(stranded):
                 raise SubsystemError(_stranded(stranded, progress, until))
-            self._moved()
-            self._end_units(progress)
-            rows = self._settle(rows)
+            self._moved(progress, cost)
+            self._end_units(progress, cost)
+            rows = self._settle(rows, progress, pending)
             if self.stride is not None:
                 underway, rows = underway | rows, np.zeros_like(rows)
         self.underway = underway
         self.all_asked = np.count_nonzero(self.asked) == len(self.asked)
 
-    def _settle(self, rows: BoolArray) -> BoolArray:
+    def _settle(self, rows: BoolArray, progress: IntArray, pending: BoolArray) -> BoolArray:
         """Note which of the rows (N,) are asked or finished now; returns those that are neither."""
         if not self._life_cycle.all_running:
             rows = rows & self._life_cycle.running()
         if self._in_space:  # domains may have waited for others of their group
             rows = rows | (self._life_cycle.running() & self.begun & ~self.finished)
-        subsystem = self._subsystem
-        progress = subsystem.progress()
         finished = progress >= self._end
-        asked = self.agent_controls() & subsystem.pending() & ~(subsystem.critical() | finished)
+        asked = self.agent_controls() & pending & ~(self._subsystem.critical() | finished)
         self.finished = np.where(rows, finished, self.finished)
         self.asked = np.where(rows, asked, self.asked)
         rows = rows & ~(finished | asked)
         return rows & ~self._schedule.waiting(progress) if self._in_space and self._schedule is not None else rows
 
-    def _end_units(self, progress: IntArray) -> None:
+    def _end_units(self, progress: IntArray, cost: FloatArray) -> None:
         """Pass the boundaries of units that have been reached, and draw the units that follow."""
         if self._schedule is None:
             return
-        outcome = self._schedule.close(progress, self._subsystem.cost())
+        outcome = self._schedule.close(progress, cost)
         if outcome is not None:
             self._units_ended(outcome)
             self._schedule.open(outcome.rows, progress, self._share())

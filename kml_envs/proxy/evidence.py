@@ -25,6 +25,7 @@ import math
 
 import numpy as np
 
+from kml_envs.compiling import Record, compiled
 from kml_envs.proxy.specs import BoolArray, FloatArray, IntArray
 
 SHIFTS: FloatArray = np.array([0.02, 0.04, 0.08, 0.16, 0.32, 0.64])
@@ -36,24 +37,23 @@ HELD_BACK = 0.05
 """The part of every stake that follows the draw's own probabilities, so that no surprise loses more than the rest."""
 
 
-def window_bets(excess: FloatArray, spread: FloatArray, agent: BoolArray, share: FloatArray) -> FloatArray:
-    """Bets on who controlled one window each.
+@compiled
+def window_bet(excess: float, spread: float, agent: bool, share: float, factors: Record) -> None:
+    """Bet on who controlled a window.
 
     Args:
-        excess: (..., R) float64, log cost above what the built-in algorithm was expected to cost; infinite is allowed.
-        spread: (R,) float64, standard deviation of that under one side.
-        agent: (R,) bool, who did control it.
-        share: (R,) float64, the probability with which the agent was drawn, strictly between 0 and 1.
-
-    Returns:
-        (..., R, K) float64, the log factors by which the evidence for "the agent costs less" changes, for each shift.
+        excess: Log cost above what the built-in algorithm was expected to cost; may be infinite.
+        spread: Standard deviation of that under one side.
+        agent: Who did control it.
+        share: The probability with which the agent was drawn, strictly between 0 and 1.
+        factors: (K,) float64, set to the log factors by which the evidence for "the agent costs less" changes, for
+            each of the SHIFTS.
     """
-    share, precision = share[:, None], 1.0 / (spread**2)[:, None]
-    logit = np.log(share / (1.0 - share)) - (excess[..., None] * SHIFTS + SHIFTS**2 / 2.0) * precision
-    bet = 1.0 / (1.0 + np.exp(np.minimum(-logit, 700.0)))
-    bet = (1.0 - HELD_BACK) * bet + HELD_BACK * share
-    factor = np.where(agent[:, None], bet / share, (1.0 - bet) / (1.0 - share))
-    return np.asarray(np.log(factor))
+    even, precision = math.log(share / (1.0 - share)), 1.0 / spread**2
+    for k in range(factors.size):
+        logit = even - (excess * SHIFTS[k] + SHIFTS[k] ** 2 / 2.0) * precision
+        bet = (1.0 - HELD_BACK) / (1.0 + math.exp(min(-logit, 700.0))) + HELD_BACK * share
+        factors[k] = math.log(bet / share if agent else (1.0 - bet) / (1.0 - share))
 
 
 def domain_bets(excess: FloatArray, spread: FloatArray, agent: BoolArray) -> FloatArray:
@@ -69,7 +69,7 @@ def domain_bets(excess: FloatArray, spread: FloatArray, agent: BoolArray) -> Flo
         agent: (R, D) bool, those that were drawn; neither none nor all.
 
     Returns:
-        (R, K) float64, log factors as in `window_bets`.
+        (R, K) float64, log factors as in `window_bet`.
     """
     drawn, count = agent.sum(axis=1), agent.shape[1]
     choices = np.log([math.comb(count, number) for number in range(count + 1)])[drawn][:, None]
@@ -98,6 +98,7 @@ class SequentialTest:
         """
         self._running: FloatArray = np.full((volumes, len(SHIFTS)), -np.inf)  # logarithm, bets that have begun
         self._units: IntArray = np.zeros(volumes, dtype=np.int64)
+        self._evidence: FloatArray = np.zeros(volumes)
 
     def update(self, rows: IntArray, log_factors: FloatArray) -> None:
         """Take in a unit.
@@ -106,20 +107,17 @@ class SequentialTest:
             rows: (R,) int64, the volumes whose unit it is.
             log_factors: (R, K) float64.
         """
-        units = self._units[rows]
-        begun = -np.log((units + 1.0) * (units + 2.0))[:, None]
-        self._running[rows] = np.logaddexp(self._running[rows], begun) + log_factors
-        self._units[rows] += 1
+        _bet_from_any_unit(self._running, self._units, rows, log_factors, self._evidence)
 
     def log_evidence(self, rows: IntArray | slice = ALL) -> FloatArray:
         """Logarithm of the e-process of the rows, float64; log(1/alpha) or more shows the claim at error rate alpha."""
-        waiting = -np.log(self._units[rows] + 1.0)[:, None]  # the weight of all that has not begun yet
-        return _log_mean(np.logaddexp(self._running[rows], waiting))
+        return self._evidence[rows]
 
     def restart(self, rows: BoolArray) -> None:
         """Drop the evidence of the rows (G,)."""
         self._running[rows] = -np.inf
         self._units[rows] = 0
+        self._evidence[rows] = 0.0
 
 
 class ChangeDetector:
@@ -137,20 +135,44 @@ class ChangeDetector:
             volumes: G.
         """
         self._running: FloatArray = np.zeros((volumes, len(SHIFTS)))  # logarithm
+        self._evidence: FloatArray = np.zeros(volumes)
 
     def update(self, rows: IntArray, log_factors: FloatArray) -> None:
         """Take in a unit; arguments as in `SequentialTest.update`."""
-        self._running[rows] = np.maximum(self._running[rows], 0.0) + log_factors
+        _bet_from_above_one(self._running, rows, log_factors, self._evidence)
 
     def log_evidence(self, rows: IntArray | slice = ALL) -> FloatArray:
         """Logarithm of the detector of the rows, float64."""
-        return _log_mean(self._running[rows])
+        return self._evidence[rows]
 
     def restart(self, rows: BoolArray) -> None:
         """Drop the evidence of the rows (G,)."""
         self._running[rows] = 0.0
+        self._evidence[rows] = 0.0
 
 
-def _log_mean(logarithms: FloatArray) -> FloatArray:
-    """Logarithm of the mean over the last axis."""
-    return np.asarray(np.logaddexp.reduce(logarithms, axis=-1) - math.log(logarithms.shape[-1]))
+@compiled
+def _bet_from_any_unit(running: Record, units: Record, rows: Record, log_factors: Record, evidence: Record) -> None:
+    """`SequentialTest.update`; evidence (G,) is set in the rows."""
+    for i in range(rows.size):
+        row, test = rows[i], running[rows[i]]
+        begun = -math.log((units[row] + 1.0) * (units[row] + 2.0))
+        units[row] += 1
+        waiting = -math.log(units[row] + 1.0)  # the weight of all that has not begun yet
+        total = -np.inf
+        for k in range(test.size):
+            test[k] = np.logaddexp(test[k], begun) + log_factors[i, k]
+            total = np.logaddexp(total, np.logaddexp(test[k], waiting))
+        evidence[row] = total - math.log(test.size)
+
+
+@compiled
+def _bet_from_above_one(running: Record, rows: Record, log_factors: Record, evidence: Record) -> None:
+    """`ChangeDetector.update`; evidence (G,) is set in the rows."""
+    for i in range(rows.size):
+        detector = running[rows[i]]
+        total = -np.inf
+        for k in range(detector.size):
+            detector[k] = max(detector[k], 0.0) + log_factors[i, k]
+            total = np.logaddexp(total, detector[k])
+        evidence[rows[i]] = total - math.log(detector.size)

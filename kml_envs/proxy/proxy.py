@@ -211,8 +211,7 @@ class MLModelProxy:
             judgement = self._judge_time(judgement, late)
         judgement = self.estimate_system_state(judgement)
         decision, builtin_decision = self.apply_recommendation(judgement)
-        self.execute_operation(decision)
-        self.estimate_efficiency()
+        self.execute_operation(decision)  # which estimates the efficiency at every stop
         feedback = self.error_backpropagation(judgement, decision, builtin_decision)
         self.correct_system_state(judgement)
         return feedback
@@ -314,9 +313,14 @@ class MLModelProxy:
         """Carry the decisions out and run every row on to its next question to the agent, or its episode's end."""
         self.course.execute(decision)
 
-    def estimate_efficiency(self) -> None:
-        """Estimate the cost saved since the last estimate, and note it for the side that controls the row."""
-        saved = self.efficiency.saved(self.subsystem.progress(), self.subsystem.cost())
+    def estimate_efficiency(self, progress: IntArray, cost: FloatArray) -> None:
+        """Estimate the cost saved since the last estimate, and note it for the side that controls the row.
+
+        Args:
+            progress: (N,) int64, where the subsystem is.
+            cost: (N,) float64, what it has cost.
+        """
+        saved = self.efficiency.saved(progress, cost)
         self._saved += saved
         if self.course.agent_everywhere:
             self.statistics.saved_by_agent += saved

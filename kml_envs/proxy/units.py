@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kml_envs.compiling import Record, compiled
 from kml_envs.errors import UserError
 from kml_envs.proxy.specs import BoolArray, FloatArray, IntArray
 
@@ -99,18 +100,19 @@ class UnitSchedule:
 
     def close(self, progress: IntArray, cost: FloatArray) -> UnitOutcome | None:
         """Pass the boundaries that have been reached; `open` must follow for units that have ended."""
-        reached: BoolArray = np.asarray(progress >= self.boundary)
-        if self._domains > 1:
-            reached = np.repeat(reached.reshape(-1, self._domains).all(axis=1), self._domains)
-        if not np.count_nonzero(reached):
-            return None
-        ended = reached & self._second_half
-        halved = reached & ~self._second_half
-        self._second_half[halved] = True
-        self._progress[halved] = progress[halved]
-        self._cost[halved] = cost[halved]
-        self.boundary[halved] += self._window - self._window // 2
-        if not np.count_nonzero(ended):
+        ended: BoolArray = np.zeros(len(progress), dtype=np.bool_)
+        count = _pass_boundaries(
+            progress,
+            cost,
+            self._window - self._window // 2,
+            self._domains,
+            self.boundary,
+            self._second_half,
+            self._progress,
+            self._cost,
+            ended,
+        )
+        if not count:
             return None
         made, paid = progress - self._progress, cost - self._cost
         return UnitOutcome(ended, self._drawn.copy(), made, paid, self._share.copy(), self._drawn & ~self.agent)
@@ -130,22 +132,19 @@ class UnitSchedule:
 
     def _draw(self, rows: BoolArray, progress: IntArray, share: FloatArray) -> None:
         """Give the rows' next unit to a side."""
-        drawn_rows = np.flatnonzero(rows)
-        number, share = draw_unit(self._seeds[drawn_rows], self._index[drawn_rows]), share[drawn_rows]
-        drawn = number < share if self._domains == 1 else self._draw_domains(number, share)
-        self._drawn[drawn_rows] = drawn
-        self._share[drawn_rows] = share
-        self.agent[drawn_rows] = drawn
-        self.boundary[drawn_rows] = progress[drawn_rows] + self._window // 2
-        self._second_half[drawn_rows] = False
-
-    def _draw_domains(self, number: FloatArray, share: FloatArray) -> BoolArray:
-        """The agent's share of whole groups: those domains whose numbers are the lowest, first ones excepted."""
-        numbers = number.reshape(-1, self._domains)
-        numbers[:, : unheld_domains(self._domains)] = np.inf
-        rank = numbers.argsort(axis=1).argsort(axis=1)
-        wanted = np.rint(share.reshape(-1, self._domains) * self._domains)
-        return np.asarray((rank < wanted) & (numbers < np.inf)).ravel()
+        _draw_units(
+            rows,
+            self._seeds,
+            self._index,
+            share,
+            self._domains,
+            unheld_domains(self._domains),
+            self._drawn,
+            self._share,
+        )
+        self.agent[rows] = self._drawn[rows]
+        self.boundary[rows] = progress[rows] + self._window // 2
+        self._second_half[rows] = False
 
 
 def unheld_domains(domains: int) -> int:
@@ -153,18 +152,78 @@ def unheld_domains(domains: int) -> int:
     return -(-domains // 16)
 
 
-def draw_unit(seeds: npt.NDArray[np.uint64], index: IntArray) -> FloatArray:
-    """One random number per instance for its `index`-th unit: a hash (SplitMix64), so that no state has to be kept.
+@compiled
+def draw_unit(seed: int, index: int) -> float:
+    """The random number of an instance's `index`-th unit: a hash (SplitMix64), so that no state has to be kept.
 
     Args:
-        seeds: (N,) uint64.
-        index: (N,) int64, not negative.
+        seed: uint64.
+        index: int64, not negative.
 
     Returns:
-        (N,) float64, uniform in [0, 1).
+        float64, uniform in [0, 1).
     """
-    mixed = seeds + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = np.uint64(seed) + (np.uint64(index) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed = mixed ^ (mixed >> np.uint64(31))
-    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53)
+    return np.float64(mixed >> np.uint64(11)) * 2.0**-53
+
+
+@compiled
+def _pass_boundaries(
+    progress: Record,
+    cost: Record,
+    second_length: int,
+    domains: int,
+    boundary: Record,
+    second_half: Record,
+    halfway_progress: Record,
+    halfway_cost: Record,
+    ended: Record,
+) -> int:
+    """Where whole groups have reached their boundaries, begin second halves, or mark and count the units that ended."""
+    count = 0
+    for first in range(0, progress.size, domains):
+        group = range(first, first + domains)
+        reached = True
+        for row in group:
+            reached &= progress[row] >= boundary[row]
+        if not reached:
+            continue
+        for row in group:
+            if second_half[row]:
+                ended[row] = True
+                count += 1
+            else:
+                second_half[row] = True
+                halfway_progress[row], halfway_cost[row] = progress[row], cost[row]
+                boundary[row] += second_length
+    return count
+
+
+@compiled
+def _draw_units(
+    rows: Record,
+    seeds: Record,
+    index: Record,
+    share: Record,
+    domains: int,
+    unheld: int,
+    drawn: Record,
+    drawn_share: Record,
+) -> None:
+    """Draw the next units of the rows (N,) bool: by its own number in time; in space the lowest numbers of a group."""
+    for row in range(rows.size):
+        if not rows[row]:
+            continue
+        drawn_share[row] = share[row]
+        number = draw_unit(seeds[row], index[row])
+        if domains == 1:
+            drawn[row] = number < share[row]
+            continue
+        place, first = row % domains, row - row % domains
+        rank = 0
+        for other in range(first + unheld, first + domains):
+            rank += draw_unit(seeds[other], index[other]) < number
+        drawn[row] = place >= unheld and rank < round(share[row] * domains)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from kml_envs.proxy.comparison import RISE, RISEN_WINDOWS, Comparison
+from kml_envs.proxy.comparison import Comparison
 from kml_envs.proxy.units import UnitOutcome
+from kml_envs.proxy.windows import RISE, RISEN_WINDOWS
 
 ONE = np.ones(1, bool)
 FIRST = np.zeros(1, np.int64)

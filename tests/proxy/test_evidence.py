@@ -5,10 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from kml_envs.proxy.evidence import SHIFTS, ChangeDetector, SequentialTest, domain_bets, window_bets
+from kml_envs.proxy.evidence import SHIFTS, ChangeDetector, SequentialTest, domain_bets, window_bet
 
 ALPHA = 0.05
 RUNS = 2000
+
+
+def window_bets(excess, spread, agent, share):
+    """Log factors (R, K) of windows with these excesses (R,), spreads, sides and shares."""
+    factors = np.empty((len(excess), len(SHIFTS)))
+    for one in zip(excess, spread, agent, share, factors, strict=True):
+        window_bet(*one)
+    return factors
 
 
 def loads(kind, units, random):

@@ -48,8 +48,7 @@ def test_settings_that_contradict_each_other_are_refused(mode, settings):
 
 
 def test_draws_are_uniform_and_independent_of_each_other():
-    seeds = np.repeat(np.arange(200, dtype=np.uint64), 200)
-    draws = draw_unit(seeds, np.tile(np.arange(200), 200)).reshape(200, 200)
+    draws = np.array([[draw_unit(np.uint64(seed), index) for index in range(200)] for seed in range(200)])
     assert 0 <= draws.min() and draws.max() < 1
     counts, _ = np.histogram(draws, bins=20, range=(0, 1))
     assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
