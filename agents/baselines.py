@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from agents.damon_environments import DAMON_ENVIRONMENTS
+from agents.damon_environments import DAMON_ENVIRONMENTS, RECLAIM
 from kml_envs.envs.lfs import BUILTIN_POLICIES, PLACEMENTS
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, PacingArguments
 from kml_envs.errors import UserError, unknown_name
@@ -303,7 +303,7 @@ def env_placement(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
 def suite_of(env_id: str, split: str) -> str:
     """The suite of workloads of an environment, for `train`, `validation` or `held-out`."""
     if env_id in DAMON_ENVIRONMENTS:
-        return f"memory-{split}"
+        return f"reclaim-{split}" if env_id == RECLAIM else f"memory-{split}"
     return f"paced-{split}" if env_id == PACING else split
 
 

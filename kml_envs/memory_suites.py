@@ -17,6 +17,7 @@ from kml_envs.workloads.memory_workloads import (
     bursts,
     mixture,
     scenario,
+    turns,
     zipf_memory,
 )
 from kml_envs.workloads.package_files import SPLITS
@@ -52,13 +53,22 @@ SYNTHETIC_SUITES: dict[str, tuple[str, ...]] = {
 }
 
 
+# Where reclaim is a mistake: large programs, whose cold memory is wanted back before it has paid for its way out.
+RETURNING: dict[str, tuple[str, ...]] = {
+    "train": ("turns-4-1", "turns-8-2", "turns-16-3", "turns-24-4", "turns-48-5", "bursts-64-5"),
+    "validation": ("turns-12-11", "turns-40-12"),
+    "held-out": (),
+}
+
+
 def memory_suites() -> dict[str, tuple[str, ...]]:
-    """All memory suites by name: `memory-synthetic-…`, `memory-real-…`, and `memory-…` for both together."""
+    """All memory suites by name: `memory-synthetic-…`, `memory-real-…`, `memory-…` for both, and wider `reclaim-…`."""
     result = dict(SYNTHETIC_SUITES)
     for split in SPLITS:
         real = tuple(name for name, program in recorded_index().items() if program.split == split)
         result[f"memory-real-{split}"] = real
         result[f"memory-{split}"] = result[f"memory-synthetic-{split}"] + real
+        result[f"reclaim-{split}"] = result[f"memory-{split}"] + RETURNING[split]
     return result
 
 
@@ -72,8 +82,8 @@ def make_memory_workload(name: str) -> MemoryWorkload:
 
     Args:
         name: A scenario, a recorded program's name, `bursts-GIB-SEED`, `zipf-memory-THETA-GIB-SEED`,
-            `mixture-GIB-SEED`, or `accesses:PATH` for a file of the user: a damo record, a masim configuration, a
-            lackey trace or CSV.
+            `mixture-GIB-SEED`, `turns-GIB-SEED`, or `accesses:PATH` for a file of the user: a damo record, a masim
+            configuration, a lackey trace or CSV.
 
     Raises:
         UserError: The name is none of these, or the file cannot be read.
@@ -86,11 +96,13 @@ def make_memory_workload(name: str) -> MemoryWorkload:
         return MemoryWorkload(name, read_memory_trace(name.removeprefix("accesses:")))
     if match := re.fullmatch(r"bursts-(\d+)-(\d+)", name):
         return bursts(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"turns-(\d+)-(\d+)", name):
+        return turns(int(match[1]), int(match[2]))
     if match := re.fullmatch(r"mixture-(\d+)-(\d+)", name):
         return mixture(int(match[1]), int(match[2]))
     if match := re.fullmatch(r"zipf-memory-(\d+(?:\.\d+)?)-(\d+)-(\d+)", name):
         return zipf_memory(float(match[1]), int(match[2]), int(match[3]))
-    kinds = ("bursts-GIB-SEED", "mixture-GIB-SEED", "zipf-memory-THETA-GIB-SEED", "accesses:PATH")
+    kinds = ("bursts-GIB-SEED", "mixture-GIB-SEED", "turns-GIB-SEED", "zipf-memory-THETA-GIB-SEED", "accesses:PATH")
     raise unknown_name("memory workload", name, {*kinds, *SCENARIOS, *recorded_index(), *memory_suites()})
 
 

@@ -4,7 +4,7 @@
 
 Writes `tests/suite_digests.yml`: for each suite a digest of its workloads' names, for each workload one of what is
 written or accessed first. A test compares the file with what is there. Within one version of the suites the command
-refuses to write other digests: raise `kml_envs.suites.SUITE_VERSION` first, and run it again.
+adds what is new, and refuses to write other digests: raise `kml_envs.suites.SUITE_VERSION` first, and run it again.
 """
 
 from __future__ import annotations
@@ -73,35 +73,33 @@ def renew(file: Path = FILE, version: int = SUITE_VERSION) -> str:
     """Write the digests of a version; returns what was done.
 
     Raises:
-        UserError: The file has other digests of the same version.
+        UserError: The file has other digests of the same version: something has changed, or is gone.
     """
     now = digests()
     before, noted = read(file)
     if before == version and noted == now:
         return f"{file}: nothing has changed since version {version}"
-    if before == version:
-        raise UserError(f"version {version} of the suites is another: raise SUITE_VERSION first; {changes(noted, now)}")
+    if before == version and (changed := changes(noted, now)):
+        raise UserError(f"version {version} of the suites is another: raise SUITE_VERSION first; {changed}")
     comment = "# Written by python -m tools.suite_digests\n"
     write_text(file, comment + yaml.safe_dump({"version": version, **now}, sort_keys=False))
     return f"{file}: written for version {version}"
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs, by name, in one line."""
+    """What is not as it was, by name, in one line; empty where things are only new."""
     differing = [
-        f"{kind}: {', '.join(names)}" for kind in now if (names := sorted(_differing(before.get(kind, {}), now[kind])))
+        f"{kind}: {', '.join(names)}"
+        for kind, digests_before in before.items()
+        if (names := sorted(name for name, digest in digests_before.items() if now[kind].get(name) != digest))
     ]
-    return "changed are " + "; ".join(differing)
+    return "changed are " + "; ".join(differing) if differing else ""
 
 
 def main() -> None:
     """Write them."""
     OneLineParser(prog="python -m tools.suite_digests", description=__doc__.partition("\n")[0]).parse_args()
     print(renew())
-
-
-def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
-    return {name for name in {*before, *now} if before.get(name) != now.get(name)}
 
 
 def _names(known: Mapping[str, Iterable[str]]) -> list[str]:

@@ -169,6 +169,25 @@ def mixture(gib: int, seed: int) -> MemoryWorkload:
     return _workload(name, phases, size)
 
 
+def turns(gib: int, seed: int) -> MemoryWorkload:
+    """Parts of memory that take turns, over and over: what falls cold is wanted again, all of it, after a drawn time.
+
+    Two to eight parts, each in use for 10 s to 180 s at a rate of .5 to 50 (both log-uniform). An eighth of the part
+    before is still looked at now and then.
+    """
+    name = f"turns-{gib}-{seed}"
+    random = _generator(name, gib, seed, 4)
+    parts = int(random.integers(2, 9))
+    seconds, rate = round(_log_uniform(random, 10.0, 180.0, 1)[0]), float(_log_uniform(random, 0.5, 50.0, 1)[0])
+    edges = [_pages(gib * GIB * part / parts) for part in range(parts + 1)]
+    phases: Phases = []
+    for part in range(parts):
+        low, high, before = edges[part], edges[part + 1], edges[(part - 1) % parts]
+        looked_at: Range = (before, before + _pages((high - low) / 8), rate / 50.0, 0.0)
+        phases.append((seconds * SECOND_US, [(low, high, rate, 0.0), looked_at]))
+    return _workload(name, phases, gib * GIB)
+
+
 SCENARIOS: dict[str, Callable[[], MemoryWorkload]] = {
     "needle": needle,
     "stairs": stairs,

@@ -43,8 +43,15 @@ def test_a_version_is_noted_once(now, monkeypatch, tmp_path):
     file = tmp_path / "digests.yml"
     assert "written for version 4" in renew(file, 4) and read(file) == (4, now)
     assert "nothing has changed" in renew(file, 4)
-    changed = {**now, "writes": {**now["writes"], "uniform": "0", "new": "1"}}
+    more = {**now, "writes": {**now["writes"], "new": "1"}}
+    monkeypatch.setattr(suite_digests, "digests", lambda: more)
+    assert "written for version 4" in renew(file, 4) and read(file) == (4, more)
+    changed = {**more, "writes": {**more["writes"], "uniform": "0", "new": "2"}}
     monkeypatch.setattr(suite_digests, "digests", lambda: changed)
     with pytest.raises(UserError, match=r"raise SUITE_VERSION first; changed are writes: new, uniform$"):
         renew(file, 4)
+    monkeypatch.setattr(suite_digests, "digests", lambda: now)
+    with pytest.raises(UserError, match=r"raise SUITE_VERSION first; changed are writes: new$"):  # which is gone
+        renew(file, 4)
+    monkeypatch.setattr(suite_digests, "digests", lambda: changed)
     assert "written for version 5" in renew(file, 5) and read(file) == (5, changed)
