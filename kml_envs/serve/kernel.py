@@ -127,7 +127,8 @@ class SimulatedKernel:
             self._pace.begin(now)
             self._beginning = False
         proxy = self.proxy
-        if np.count_nonzero(here := proxy.course.underway & (self._pace.wall <= now)):
+        in_strides = proxy.course.stride is not None
+        if in_strides and np.count_nonzero(here := proxy.course.underway & (self._pace.wall <= now)):
             proxy.course.go_on(here)
             self._pace.follow(now, self._speed)
         if self.open:
@@ -137,7 +138,7 @@ class SimulatedKernel:
             self._begin_episode()
             self._pace.begin()
         elif np.count_nonzero(here := proxy.asked & (self._pace.wall <= now)):
-            self._ask(int(np.argmin(np.where(here, self._pace.wall, np.inf))), now)
+            self._ask(int(np.where(here, self._pace.wall, np.inf).argmin()), now)
         self._plan(now)
         return self.due
 
@@ -214,7 +215,7 @@ class SimulatedKernel:
             return
         self._missed = 0
         self._decide(recommendation, now)
-        self._plan(now)
+        self.due = now
         # Where the next question is due already, its data set is there when the answer returns.
         for _ in range(_STEPS_AFTER_ANSWER):
             if self.open:
@@ -318,7 +319,8 @@ class SimulatedKernel:
         self.proxy.preprocess_data()
         self.row, self._asked_at, self._asked_progress = row, now, int(self.proxy.subsystem.progress()[row])
         self._data_set, self._given_up = None, None
-        self._note_waiting(now)
+        if self._speed > 0.0 or self._count > 1:
+            self._note_waiting(now)
         self.open = True
         if not self.present:
             self._give_up(now)
@@ -368,11 +370,13 @@ class SimulatedKernel:
 
     def _too_late(self, now: float) -> bool:
         """Whether the deadline has passed, in wall time or in progress."""
-        deadline = self.proxy.options.deadline
-        waited = int(self.proxy.subsystem.progress()[self.row]) - self._asked_progress
         # A timer may fire a rounding error before its time.
-        overdue = now - self._asked_at > self.options.deadline_ms / 1e3 - 1e-9
-        return overdue or (deadline is not None and self.options.speed > 0.0 and waited > deadline)
+        if now - self._asked_at > self.options.deadline_ms / 1e3 - 1e-9:
+            return True
+        deadline = self.proxy.options.deadline
+        if deadline is None or self.options.speed == 0.0:
+            return False
+        return int(self.proxy.subsystem.progress()[self.row]) - self._asked_progress > deadline
 
     def _out_of_time(self) -> BoolArray:
         """(N,) bool: the users are at the reserve, or the unit in which the agent is asked is over."""
@@ -401,9 +405,10 @@ class SimulatedKernel:
             feedback = _of_row(feedback, row)._replace(reward=reward, finished=finished)
         self.feedback = generation, feedback
         self.verdict = generation, feedback.verdict.item()
-        self._incomplete = Decision(row, generation, self._asked_progress, snapshot, recommendation, feedback)
-        if proxy.course.stride is None:
-            self._complete_feedback()
+        if proxy.course.stride is not None:
+            self._incomplete = Decision(row, generation, self._asked_progress, snapshot, recommendation, feedback)
+        elif self._record is not None:
+            self._record(Decision(row, generation, self._asked_progress, snapshot, recommendation, feedback))
         self._close()
         self._waiting = self._waiting & proxy.asked
         self._waiting[row] = False
