@@ -48,12 +48,21 @@ def main() -> None:
     print("initial_weights: {" + ", ".join(f"{name}: {weight}" for name, weight in weights.items()) + "}")
 
 
-def search(workloads: Sequence[str], population: int, generations: int, seed: int) -> Mapping[str, float]:
-    """Search the rule for all of some workloads: `initial_weights` of a hyperparameter file, with one decimal."""
+def search(
+    workloads: Sequence[str],
+    population: int,
+    generations: int,
+    seed: int,
+    tell: Callable[[int, float], None] = report,
+) -> Mapping[str, float]:
+    """Search the rule for all of some workloads: `initial_weights` of a hyperparameter file, with one decimal.
+
+    Other arguments are those of `cross_entropy`.
+    """
     greedy = np.zeros(len(_FEATURES))
     greedy[_FEATURES.index("valid_share")] = -1.0
     cost = mean_log_cost(workloads, population)
-    found = cross_entropy(cost, greedy, DEVIATION, population, generations, seed, report)
+    found = cross_entropy(cost, greedy, DEVIATION, population, generations, seed, tell)
     return {name: round(SHARPNESS * float(weight), 1) for name, weight in zip(_FEATURES, found, strict=True)}
 
 

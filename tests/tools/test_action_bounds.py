@@ -24,7 +24,7 @@ def test_the_table_compares_it_with_the_best_builtin(monkeypatch, capsys):
     suite = dataclasses.replace(SUITES["lfs-tune"], workloads=("uniform",), episode_seeds=(1001,))
     monkeypatch.setitem(SUITES, "lfs-tune", suite)
     monkeypatch.setattr(action_bounds, "best_action", lambda *_: np.zeros(12))
-    values = {"greedy": 5.0, "fifo": 4.0, "constant": 3.0}
+    values = {"greedy": 5.0, "fifo": 4.0, "best": 3.0}
     monkeypatch.setattr(action_bounds, "value", lambda suite, each, workload: values.get(each.name, 9.0))
     monkeypatch.setattr("sys.argv", ["action_bounds", "lfs-tune"])
     action_bounds.main()
@@ -33,6 +33,6 @@ def test_the_table_compares_it_with_the_best_builtin(monkeypatch, capsys):
 
 
 def test_a_suite_without_a_constant_action_is_refused(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["action_bounds", "lfs-victim"])
-    with pytest.raises(UserError, match="lfs-victim: has no constant action"):
+    monkeypatch.setattr("sys.argv", ["action_bounds", "lfs-pacing"])
+    with pytest.raises(UserError, match="lfs-pacing: training begins with no constant action"):
         action_bounds.main()
