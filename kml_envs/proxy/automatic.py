@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kml_envs.errors import UserError
+from kml_envs.proxy.accounts import account
 from kml_envs.proxy.budget import LossBudget
 from kml_envs.proxy.comparison import Comparison
 from kml_envs.proxy.evidence import ALL, ChangeDetector, SequentialTest
@@ -234,28 +235,25 @@ class AutoMode:
     def _account(self) -> None:
         """Bring the budget up to where the subsystem is."""
         progress, cost = self._subsystem.progress(), self._subsystem.cost()
-        made, paid = progress - self._progress, cost - self._cost
-        self._progress, self._cost = progress.copy(), cost.copy()
-        self._lived += self._sum(made)
         builtin = self._builtin_cost(cost)
-        if builtin is not None and self._builtin is not None:
-            excess, self._builtin = paid - (builtin - self._builtin), builtin  # a new array at every call
-            spent = self._sum(excess)
-            self.budget.grow(self._sum(paid) - spent)
-            self.budget.spend(spent)
-            self._note_dearest(excess)
-            return
-        rate, domains = self._known_rate(), self._shape[1]
-        if domains > 1:
-            unheld = unheld_domains(domains)
-            self.budget.grow(paid.reshape(self._shape)[:, :unheld].mean(axis=1) * domains)
-        else:
-            # While the rate is not known the built-in algorithm is alone, and what it pays is what it costs.
-            self.budget.grow(np.where(np.isnan(rate), paid, rate * made))
-        if np.count_nonzero(self._acting):
-            excess = np.nan_to_num(np.where(self._acting, paid - self._each(rate) * made, 0.0))
-            self.budget.spend(self._sum(excess))
-            self._note_dearest(excess)
+        exact = builtin is not None and self._builtin is not None
+        account(
+            progress,
+            cost,
+            builtin if exact else cost,
+            self._progress,
+            self._cost,
+            self._builtin if exact else self._cost,
+            exact,
+            np.ascontiguousarray(self._known_rate()),  # one type for the compiler
+            self._shape[1],
+            unheld_domains(self._shape[1]),
+            self._acting,
+            self._lived,
+            self._dearest,
+            self.budget.builtin,
+            self.budget.spent,
+        )
 
     def _each(self, values: Array) -> Array:
         """(N, ...) of values (G, ...): each volume's, for each of its domains; not always a new array."""
@@ -273,13 +271,6 @@ class AutoMode:
         """(2, G) float64: progress, and cost of the shadow."""
         assert self._builtin is not None
         return np.stack([self._sum(self._progress), self._sum(self._builtin)])
-
-    def _note_dearest(self, excess: FloatArray) -> None:
-        """The agent's operations since the last look are over, and have cost this much (N,) beyond the built-in's."""
-        if np.count_nonzero(self._acting):
-            paid = np.where(self._acting, excess, 0.0).reshape(self._shape)
-            self._dearest = np.maximum(self._dearest, paid.max(axis=1))
-            self._acting = np.zeros(len(self._acting), dtype=np.bool_)
 
     def _price(self, decision: Array) -> FloatArray:
         """(N,) float64: what the operations will cost beyond the built-in algorithm for the same benefit."""

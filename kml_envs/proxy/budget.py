@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kml_envs.compiling import Record, compiled
 from kml_envs.proxy.specs import BoolArray, FloatArray
 
 KEPT = 0.25
@@ -40,11 +41,7 @@ class LossBudget:
         """
         self.builtin: FloatArray = np.zeros(volumes)
         self.spent: FloatArray = np.zeros(volumes)
-        self._tolerance = tolerance
-
-    def grow(self, builtin: FloatArray) -> None:
-        """The built-in algorithm has cost, or would have cost, this much more (G,)."""
-        self.builtin += builtin
+        self._allowed = (1.0 - KEPT) * tolerance
 
     def spend(self, excess: FloatArray) -> None:
         """The agent has cost this much (G,) more than the built-in algorithm; less where it is negative."""
@@ -52,7 +49,7 @@ class LossBudget:
 
     def allowance(self) -> FloatArray:
         """(G,) float64: what operations may spend in all."""
-        return (1.0 - KEPT) * self._tolerance * self.builtin
+        return self._allowed * self.builtin
 
     def holds(self, price: FloatArray) -> BoolArray:
         """Whether the budget holds operations before they run.
@@ -63,9 +60,9 @@ class LossBudget:
         Returns:
             (G, D) bool; of several operations of a volume, the later ones must leave room for those before them.
         """
-        priced = np.maximum(price, 0.0)
-        total = self.spent[:, None] + (priced if price.shape[1] == 1 else priced.cumsum(axis=1))
-        return np.asarray(total <= self.allowance()[:, None])
+        fits: BoolArray = np.empty(price.shape, dtype=np.bool_)
+        _hold(self.builtin, self.spent, self._allowed, price, fits)
+        return fits
 
     def exhausted(self) -> BoolArray:
         """(G,) bool: more than half of the allowance is spent. An operation refused then is no beginner's bad luck."""
@@ -73,14 +70,40 @@ class LossBudget:
 
     def clear(self) -> BoolArray:
         """(G,) bool: there is room again."""
-        allowance = self.allowance()
-        return np.asarray((self.spent <= CLEAR * allowance) & (allowance > 0.0))
+        return np.asarray(_is_clear(self.spent, self.allowance()))
 
     def has_room(self, usual: FloatArray) -> BoolArray:
         """(G,) bool: it is clear, and there is room for the agent to begin units that usually cost this much (G,)."""
-        return self.clear() & (self.allowance() - self.spent >= UNIT_ROOM * usual)
+        roomy: BoolArray = np.empty(len(usual), dtype=np.bool_)
+        _have_room(self.builtin, self.spent, self._allowed, usual, roomy)
+        return roomy
 
     def restart(self, rows: BoolArray) -> None:
         """Begin with nothing in the rows (G,)."""
         self.builtin[rows] = 0.0
         self.spent[rows] = 0.0
+
+
+@compiled
+def _is_clear(spent: Record, allowance: Record) -> Record:
+    """Of numbers, or of arrays."""
+    return (spent <= CLEAR * allowance) & (allowance > 0.0)
+
+
+@compiled
+def _have_room(builtin: Record, spent: Record, allowed: float, usual: Record, roomy: Record) -> None:
+    """`LossBudget.has_room`."""
+    for volume in range(spent.size):
+        allowance = allowed * builtin[volume]
+        enough = allowance - spent[volume] >= UNIT_ROOM * usual[volume]
+        roomy[volume] = _is_clear(spent[volume], allowance) and enough
+
+
+@compiled
+def _hold(builtin: Record, spent: Record, allowed: float, price: Record, fits: Record) -> None:
+    """`LossBudget.holds`."""
+    for volume in range(spent.size):
+        total = spent[volume]
+        for domain in range(price.shape[1]):
+            total += max(price[volume, domain], 0.0)
+            fits[volume, domain] = total <= allowed * builtin[volume]

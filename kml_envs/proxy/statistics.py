@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kml_envs.compiling import Record, compiled
 from kml_envs.proxy.specs import Array, BoolArray, FloatArray, IntArray
 from kml_envs.proxy.verdict import ACCEPTED, Verdict, VerdictArray, count_verdicts
 
@@ -40,9 +41,7 @@ class Statistics:
 
     def saved(self, saved: FloatArray, agent: BoolArray) -> None:
         """Add savings (N,) to the side that controls each row: the agent where `agent` (N,) is true."""
-        by_agent = np.where(agent, saved, 0.0)
-        self.saved_by_agent += by_agent
-        self.saved_by_builtin += saved - by_agent
+        _add_to_sides(saved, agent, self.saved_by_agent, self.saved_by_builtin)
 
     def forget(self, rows: BoolArray) -> None:
         """Set the counters of the rows back to zero."""
@@ -69,3 +68,12 @@ class Statistics:
         for verdict in Verdict:
             table[f"verdict/{verdict.name.lower()}"] = self.verdict_counts[:, verdict].copy()
         return table
+
+
+@compiled
+def _add_to_sides(saved: Record, agent: Record, by_agent: Record, by_builtin: Record) -> None:
+    for row in range(saved.size):
+        if agent[row]:
+            by_agent[row] += saved[row]
+        else:
+            by_builtin[row] += saved[row]
