@@ -110,6 +110,7 @@ class AutoMode:
         self._stopped: BoolArray = np.zeros(volumes, dtype=np.bool_)  # the agent's unit was cut
         self._dearest: FloatArray = np.zeros(volumes)  # excess of the agent's dearest operation so far
         self._acting: BoolArray = np.zeros(instances, dtype=np.bool_)
+        self._come = True
         self._lived: FloatArray = np.zeros(volumes)  # progress of all domains, over all episodes
         # Progress of a domain over all episodes, when a mode was first entered.
         self._reached: FloatArray = np.full((len(Mode), volumes), -1.0)
@@ -144,7 +145,9 @@ class AutoMode:
         return self._each(self._mode)
 
     def share(self) -> FloatArray:
-        """(N,) float64: none where the budget has no room yet."""
+        """(N,) float64: none where the budget has no room yet, or no agent has come."""
+        if not self._come:
+            return np.zeros(len(self._progress))
         share, rate = self._shares[self._mode], self._known_rate()
         agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
         ready = self.budget.has_room(rate * self._window * agents_domains)  # never where the rate is not known
@@ -154,8 +157,11 @@ class AutoMode:
         """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
         return self._each(self._stopped) if np.count_nonzero(self._stopped) else None
 
-    def heartbeat(self, alive: BoolArray) -> None:
-        """Go into emergency at once where the agent (N,) bool is not there."""
+    def heartbeat(self, alive: BoolArray | None) -> None:
+        """Go into emergency at once where the agent (N,) bool is not there; before one has come, share no units."""
+        self._come = alive is not None
+        if alive is None:
+            return
         self.health.alive = alive.copy()
         self._raise_alarm(self._any(~alive), Cause.UNHEALTHY)
 

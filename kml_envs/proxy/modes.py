@@ -57,8 +57,8 @@ class ModeController(Protocol):
     def share(self) -> FloatArray:
         """(N,) float64, the agent's share of the units that are drawn from now on."""
 
-    def heartbeat(self, alive: BoolArray) -> None:
-        """Which agents (N,) bool are there at all; `suspended` holds after this too."""
+    def heartbeat(self, alive: BoolArray | None) -> None:
+        """Which agents (N,) bool are there at all, None: none has come yet; `suspended` holds after this too."""
 
     def permit(self, judgement: Judgement) -> BoolArray | None:
         """Look at what passed the checks before it runs.
@@ -118,7 +118,7 @@ class FixedMode:
         """(N,) float64, the fixed share."""
         return self._share
 
-    def heartbeat(self, alive: BoolArray) -> None:
+    def heartbeat(self, alive: BoolArray | None) -> None:
         """A fixed mode does not look."""
 
     def permit(self, judgement: Judgement) -> BoolArray | None:

@@ -167,8 +167,11 @@ class MLModelProxy:
         self.data_set_state[:] = DataSetState.OBSOLETE
         self._published = False
 
-    def heartbeat(self, alive: BoolArray) -> None:
-        """Take in which agents (N,) bool are there at all, as far as their channel knows: mode `auto` goes by it."""
+    def heartbeat(self, alive: BoolArray | None) -> None:
+        """Take in which agents (N,) bool are there at all, as far as their channel knows: mode `auto` goes by it.
+
+        None: no agent has come yet. It gets no units before, and nobody misses it.
+        """
         self.controller.heartbeat(alive)
         if (suspended := self.controller.suspended()) is not None:
             self.course.cut(suspended)

@@ -9,15 +9,15 @@ HEARTBEAT_S = 1.0
 
 
 class Heartbeat:
-    """An agent's heart beats as long as it holds files open, and a little longer. Before one has come none is missed.
+    """An agent's heart beats as long as it holds files open, and a little longer.
 
     Attributes:
-        beating: Whether it did when last listened to.
+        beating: Whether it did when last listened to; None: no agent has come yet.
     """
 
     def __init__(self) -> None:
         """Nobody has come yet."""
-        self.beating = True
+        self.beating: bool | None = None
         self._files = 0
         self._seen_at = math.inf
 
@@ -29,5 +29,6 @@ class Heartbeat:
     def listen(self, now: float) -> bool:
         """Listen; returns whether that has changed anything."""
         before = self.beating
-        self.beating = self._files > 0 or now - self._seen_at < HEARTBEAT_S
+        if self._seen_at < math.inf:
+            self.beating = self._files > 0 or now - self._seen_at < HEARTBEAT_S
         return before != self.beating

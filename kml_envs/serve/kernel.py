@@ -88,7 +88,7 @@ class SimulatedKernel:
         self._incomplete: Decision | None = None  # the last decision, as long as more may come of it
         self._missed = 0
         self._heartbeat = Heartbeat()
-        self._asked_at = -math.inf
+        self._asked_at = self._look_at = -math.inf
         self._asked_progress = 0
         self._given_up: tuple[int, int] | None = None  # verdict on the last question, if nothing came in time
         self._data_set: bytes | None = None
@@ -105,6 +105,7 @@ class SimulatedKernel:
         if record is not None:
             self.proxy.re_init(replace(self.proxy.options, keep_builtin_decision=True))
         self.proxy.course.stride = self._stride
+        self.proxy.heartbeat(None)
         self.env.reset(seed=seed)
         self._pace.begin()
 
@@ -159,8 +160,8 @@ class SimulatedKernel:
 
     @property
     def agent_here(self) -> bool:
-        """Whether the agent's heart beats."""
-        return self._heartbeat.beating
+        """Whether there is an agent, and its heart beats."""
+        return bool(self._heartbeat.beating)
 
     # What the agent does
 
@@ -201,7 +202,7 @@ class SimulatedKernel:
         stale = generation is not None and generation != self.proxy.generation[self.row]
         if self.open:
             self._let_users_go_on(now)
-            if self._too_late(now):
+            if self._too_late(now) or self._users_need_it():
                 self._give_up(now)
                 self._plan(now)
         if self._given_up is not None and generation == self._given_up[0]:
@@ -302,7 +303,7 @@ class SimulatedKernel:
         if self.open:
             due = self._asked_at + self.options.deadline_ms / 1e3
             if self.options.speed > 0.0 and self._waits is not None:
-                due = min(due, now + LOOK_S)
+                due = min(due, self._look_at)
             coming = course.underway
         else:
             due, coming = math.inf, course.underway | self.proxy.asked
@@ -321,6 +322,7 @@ class SimulatedKernel:
         self._data_set, self._given_up = None, None
         if self._speed > 0.0 or self._count > 1:
             self._note_waiting(now)
+            self._look_at = float(self._pace.waits_since[row]) + LOOK_S
         self.open = True
         if not self.present:
             self._give_up(now)
@@ -328,16 +330,17 @@ class SimulatedKernel:
     def _tell_heartbeat(self, now: float) -> None:
         """Tell the proxy whether the agent is there; without it there is nothing to wait for."""
         beating = self._heartbeat.beating
-        self.proxy.heartbeat(np.full(self._count, beating))
-        if not beating:
+        self.proxy.heartbeat(None if beating is None else np.full(self._count, beating))
+        if beating is False:
             self.present = False
             if self.open:
                 self._give_up(now)
 
     def _look(self, now: float) -> None:
         """See what has become of an open question."""
+        self._look_at = now + LOOK_S
         self._let_users_go_on(now)
-        if self._too_late(now) or self._out_of_time()[self.row]:
+        if self._too_late(now) or self._users_need_it():
             self._missed += 1
             self.present = self._missed < self.options.patience
             self._give_up(now)
@@ -345,6 +348,7 @@ class SimulatedKernel:
             critical = self._waiting & self.proxy.subsystem.critical()
             if np.count_nonzero(critical):  # of domains whose turn has not come; the open question's was seen to
                 self._waiting &= ~critical
+                self._pace.acted_for(critical)
                 self.proxy.course.release(critical)
                 self._pace.follow(now, self._speed)
 
@@ -377,6 +381,14 @@ class SimulatedKernel:
         if deadline is None or self.options.speed == 0.0:
             return False
         return int(self.proxy.subsystem.progress()[self.row]) - self._asked_progress > deadline
+
+    def _users_need_it(self) -> bool:
+        """Whether the users of the open question's instance cannot go on without its answer, at this very moment."""
+        if self.options.speed == 0.0:
+            return False
+        here = self._out_of_time() & (np.arange(self._count) == self.row)
+        self._pace.acted_for(here)
+        return bool(np.count_nonzero(here))
 
     def _out_of_time(self) -> BoolArray:
         """(N,) bool: the users are at the reserve, or the unit in which the agent is asked is over."""

@@ -30,6 +30,7 @@ class Pace:
         self.wall: FloatArray = np.zeros(subsystem.instances)
         self._time_us: FloatArray = np.zeros(subsystem.instances)
         self._late: FloatArray = np.zeros(subsystem.instances)
+        self._seamless: BoolArray = np.zeros(subsystem.instances, np.bool_)  # whose users go on since they waited last
 
     def begin(self, now: float | None = None) -> None:
         """Look at clocks that have been set: the instances are to be there now; None: when they were to be before."""
@@ -50,10 +51,26 @@ class Pace:
         else:
             self.wall = np.maximum(self.wall + (time_us - self._time_us) / (1e6 * speed), now - LARGEST_LAG_S)
         self._time_us = time_us
+        self._seamless &= self.wall + self._late <= now
 
     def wait(self, rows: BoolArray, now: float) -> None:
         """Instances (N,) wait for an answer from now on; that the server comes late to them is not held against it."""
-        self._late = np.where(rows, now - self.wall, self._late)
+        late = now - self.wall
+        late = np.where(self._seamless, np.minimum(late, self._late), late)
+        self._late = np.where(rows, late, self._late)
+        self._seamless &= ~rows
+
+    def acted_for(self, rows: BoolArray) -> None:
+        """The built-in algorithm has acted for instances (N,) when their users came to need it, before anybody looked.
+
+        So the users of what they wait for next have gone on since: it is not the server that came late to it.
+        """
+        self._seamless |= rows
+
+    @property
+    def waits_since(self) -> FloatArray:
+        """(N,) float64: wall time from which users go on while they wait for an answer, since `wait`."""
+        return self.wall + self._late
 
     def users_by(self, now: float, speed: float) -> IntArray:
         """(N,) int64: progress that users will have made by a wall time if nothing stops them, since `wait`."""

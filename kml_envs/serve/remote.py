@@ -54,12 +54,15 @@ class ServedEnv(gymnasium.Env[Any, Any]):
         self._connect, self._stopped = connect, stopped
         self._files: ModelFiles | None = None
         self._data_set: DataSet | None = None
+        self._unanswered: DataSet | None = None  # the same, until it is answered
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Wait for the next data set; the episodes' seeds are the server's."""
+        """The data set that is not answered yet, or else the next one; the episodes' seeds are the server's."""
         super().reset(seed=seed)
+        if self._files is not None and self._unanswered is not None:
+            return self._unanswered.features, {}
         while True:
             try:
                 return self._next().features, {}
@@ -75,6 +78,7 @@ class ServedEnv(gymnasium.Env[Any, Any]):
         try:
             if self._files is None:
                 raise ConnectionError("the server is gone")
+            self._unanswered = None
             recommend(self._files, answered.generation, action)
             following = self._next()
             feedback = read_feedback(self._files)
@@ -94,6 +98,7 @@ class ServedEnv(gymnasium.Env[Any, Any]):
 
     def close(self) -> None:
         """Let go of the server."""
+        self._unanswered = None
         if self._files is not None:
             self._files.close()
             self._files = None
@@ -107,5 +112,5 @@ class ServedEnv(gymnasium.Env[Any, Any]):
                 self._files = self._connect()
             data_set = next_data_set(self._files, _POLL_S)
             if data_set is not None:
-                self._data_set = data_set
+                self._data_set = self._unanswered = data_set
                 return data_set

@@ -158,3 +158,43 @@ def test_what_an_answer_is_worth_does_not_depend_on_how_often_the_kernel_looks(h
         decided.append((one.text("verdict"), one.next().progress, one.subsystem.cost()[0]))
     assert decided[0] == decided[1]
     assert decided[0][0].endswith("accepted")
+
+
+@pytest.mark.parametrize("thinks_s", [0.0002, 0.0005, 0.001, 0.002, 0.004])
+def test_users_keep_their_pace_whatever_that_of_the_agent(hands, thinks_s):
+    one = hands("kml/LfsVictim-v0")
+    before, begin = one.written(), one.now
+    while one.now < begin + 1.0:
+        asked = one.next()
+        one.pass_time(thinks_s)
+        one.answers.write(b"%d 0" % asked.generation)
+    assert one.written() - before == pytest.approx((one.now - begin) * WRITES_PER_SECOND, rel=0.03)
+    counts = {name: int(float(number)) for name, number in map(str.split, one.text("statistics").splitlines())}
+    assert counts["verdict/accepted"] > 0 and counts["verdict/emergency"] == 0
+
+
+def test_an_answer_is_late_once_the_users_have_needed_it_though_nobody_has_looked(hands):
+    one = hands("kml/LfsVictim-v0")
+    one.next()
+    begin = one.now
+    while one.kernel.open:  # how long that takes
+        one.now = max(one.now, one.kernel.due)
+        one.kernel.advance(one.now)
+    other = hands("kml/LfsVictim-v0")
+    asked = other.next()
+    other.now += one.now - begin
+    other.answers.write(b"%d 0" % asked.generation)
+    assert other.text("verdict") == f"{asked.generation} deadline_missed"
+
+
+def test_before_an_agent_has_come_nobody_is_missed(hands):
+    one = hands("kml/LfsVictim-v0", mode="auto", window_volumes=2.0)
+    one.data.close()
+    emergencies = "emergencies_unhealthy 0"
+    one.pass_time(20.0)
+    assert one.text("mode") == "learning" and emergencies in one.text("statistics").splitlines()
+    assert "verdict/deadline_missed 0" in one.text("statistics").splitlines()
+    asked = one.next()
+    one.answers.write(b"%d 0" % asked.generation)
+    assert one.text("verdict") == f"{asked.generation} accepted"
+    assert one.text("mode") == "learning" and emergencies in one.text("statistics").splitlines()
