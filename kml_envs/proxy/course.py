@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from kml_envs.compiling import Record, compiled
 from kml_envs.proxy.lifecycle import LifeCycle
 from kml_envs.proxy.modes import ModeController
 from kml_envs.proxy.options import ProxyOptions
@@ -200,12 +201,10 @@ class Course:
             rows = rows & self._life_cycle.running()
         if self._in_space:  # domains may have waited for others of their group
             rows = rows | (self._life_cycle.running() & self.begun & ~self.finished)
-        finished = progress >= self._end
-        asked = self.agent_controls() & pending & ~(self._subsystem.critical() | finished)
-        self.finished = np.where(rows, finished, self.finished)
-        self.asked = np.where(rows, asked, self.asked)
-        rows = rows & ~(finished | asked)
-        return rows & ~self._schedule.waiting(progress) if self._in_space and self._schedule is not None else rows
+        self.finished, self.asked, left = self.finished.copy(), self.asked.copy(), np.zeros_like(rows)
+        critical, controls = self._subsystem.critical(), self.agent_controls()
+        _note_stops(rows, progress, self._end, controls, pending, critical, self.finished, self.asked, left)
+        return left & ~self._schedule.waiting(progress) if self._in_space and self._schedule is not None else left
 
     def _end_units(self, progress: IntArray, cost: FloatArray) -> None:
         """Pass the boundaries of units that have been reached, and draw the units that follow."""
@@ -216,6 +215,26 @@ class Course:
             self._units_ended(outcome)
             self._schedule.open(outcome.rows, progress, self._share())
             self.agent_had_unit |= self._schedule.agent & (progress < self._end)
+
+
+@compiled
+def _note_stops(
+    rows: Record,
+    progress: Record,
+    end: Record,
+    controls: Record,
+    pending: Record,
+    critical: Record,
+    finished: Record,
+    asked: Record,
+    left: Record,
+) -> None:
+    """Set which of the rows (N,) bool are `finished`, which are `asked`, and which are neither and `left` to run on."""
+    for row in range(rows.size):
+        if rows[row]:
+            finished[row] = progress[row] >= end[row]
+            asked[row] = controls[row] and pending[row] and not (critical[row] or finished[row])
+            left[row] = not (finished[row] or asked[row])
 
 
 def _stranded(rows: BoolArray, progress: IntArray, until: IntArray) -> str:
