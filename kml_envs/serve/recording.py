@@ -173,6 +173,6 @@ def _readable(recommendation: object, shape: tuple[int, ...]) -> Array:
     """What the agent sent, as numbers of the decision's shape; NaN where it was something else."""
     try:
         given = np.array(recommendation, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number beyond the range of float64
         return np.full(shape, np.nan)
     return given if given.shape == shape else np.full(shape, np.nan)

@@ -11,6 +11,7 @@ from kml_envs.errors import UserError
 from kml_envs.serve.channel import DATA_SET, RECOMMENDATION
 from kml_envs.serve.dataset import unpack
 from kml_envs.serve.options import ServeOptions
+from kml_envs.serve.recording import Recorder
 from kml_envs.serve.texts import parse_recommendation
 
 
@@ -177,6 +178,8 @@ def test_speed_scales_time_and_a_slow_answer_makes_no_burst(agent):
     [
         ("{} 6", "out_of_range"),
         ("{} -1", "out_of_range"),
+        ("{} " + 400 * "9", "out_of_range"),
+        ("{} " + 5000 * "9", "wrong_type"),
         ("{}", "wrong_shape"),
         ("{} 1 2", "wrong_shape"),
         ("{} two", "wrong_type"),
@@ -185,11 +188,16 @@ def test_speed_scales_time_and_a_slow_answer_makes_no_burst(agent):
         ("\0\udcff", "wrong_type"),
     ],
 )
-def test_garbage_is_judged_and_the_builtin_algorithm_acts(agent, text, verdict):
-    one = agent()
+@pytest.mark.parametrize("recorded", [False, True])
+def test_garbage_is_judged_and_the_builtin_algorithm_acts(agent, tmp_path, text, verdict, recorded):
+    recorders = []
+    one = agent(record=(lambda decision: recorders[0].add_decision(decision)) if recorded else None)
+    recorders.append(Recorder(tmp_path / "recording", "x", {}, one.kernel.proxy.subsystem))
     generation = one.next().generation
     one.answers.write(text.format(generation).encode(errors="surrogateescape"))
     assert one.text("verdict") == f"{generation} {verdict}" and "acted=builtin" in one.text("feedback")
+    one.answers.write(f"{one.next().generation} 1".encode())
+    assert one.text("verdict").endswith("accepted"), "the kernel goes on"
 
 
 def test_a_stale_recommendation_is_counted_and_the_question_stays_open(agent):

@@ -65,7 +65,7 @@ def test_served_decisions_come_back_from_the_disk(served, tmp_path):
     channel, clock = served(record=record)
     kernel = channel.kernel
     recorders.append(Recorder(tmp_path / "served", "x", {}, kernel.proxy.subsystem))
-    sent = ["1", "5", "nonsense", None, "2"]
+    sent = ["1", "5", "nonsense", None, 400 * "9", "2"]
     channel.open("dataset", reading=True).read(4096)
     for text in sent:
         while not kernel.open:
@@ -77,9 +77,9 @@ def test_served_decisions_come_back_from_the_disk(served, tmp_path):
             kernel.recommend(f"{kernel.proxy.generation[0]} {text}".encode(), clock.now)
     recorders[0].flush()
     columns = read_recording(tmp_path / "served").columns
-    np.testing.assert_array_equal(columns["recommendation"], [1, 5, np.nan, np.nan, 2])
+    np.testing.assert_array_equal(columns["recommendation"], [1, 5, np.nan, np.nan, np.nan, 2])
     names = [Verdict(code).name.lower() for code in columns["verdict"]]
-    assert names == ["accepted", "accepted", "wrong_type", "deadline_missed", "accepted"]
+    assert names == ["accepted", "accepted", "wrong_type", "deadline_missed", "out_of_range", "accepted"]
     assert (np.diff(columns["generation"]) > 0).all() and (columns["builtin_decision"] >= 0).all()
 
 
