@@ -2,7 +2,8 @@
 
 Two files are streams, as of a character device: `dataset` gives one record per published data set, `recommendation`
 takes one text per answer. All others are attributes as in sysfs: one short text each. What the socket and the
-mounted file system add is transport only. Errors are `OSError` with the number that a system call would give.
+mounted file system add is transport only. What is refused raises `RefusedError`; any other error is a bug, mostly of a
+subsystem that a user has written, and ends the server.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ LONGEST_WRITE = 65536
 LONGEST_TEXT = 4096
 
 
+class RefusedError(OSError):
+    """What the files refuse: its number is the one that a system call would give."""
+
+
 @dataclass(frozen=True)
 class File:
     """One file.
@@ -53,6 +58,8 @@ class Channel:
         environment: Id of the environment.
         files: By name, such as `control` or `options/mode`.
         clock: Seconds that never go back; what drives the kernel uses the same.
+        failure: The first error that was no refusal; None as long as all is well. The kernel is not to be driven then.
+        failed: Called with the first failure.
     """
 
     def __init__(
@@ -71,6 +78,8 @@ class Channel:
             clock: Seconds that never go back.
         """
         self.kernel, self.environment, self.clock = kernel, environment, clock
+        self.failure: Exception | None = None
+        self.failed: Callable[[], None] = lambda: None
         self._listeners: list[Callable[[], None]] = []
         self._schema = dataset.describe(environment, kernel.proxy.subsystem)
         self.files: Mapping[str, File] = {
@@ -93,13 +102,13 @@ class Channel:
         """Open a file.
 
         Raises:
-            OSError: ENOENT, there is no such file; EACCES, its permissions do not allow this, not even to root.
+            RefusedError: ENOENT, there is no such file; EACCES, its permissions do not allow this, not even to root.
         """
         if name not in self.files:
-            raise OSError(errno.ENOENT, "no such file", name)
+            raise RefusedError(errno.ENOENT, "no such file", name)
         mode = self.files[name].mode
         if (reading and not mode & 0o400) or (writing and not mode & 0o200):
-            raise OSError(errno.EACCES, "not permitted by the file's mode", name)
+            raise RefusedError(errno.EACCES, "not permitted by the file's mode", name)
         return Handle(self, name)
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -115,6 +124,19 @@ class Channel:
         for listener in tuple(self._listeners):
             listener()
 
+    def answer(self, error: Exception) -> int:
+        """The number that a request is answered with which has raised an error; all but a refusal is a failure."""
+        if isinstance(error, RefusedError):
+            return error.errno or errno.EIO
+        self.fail(error)
+        return errno.EIO
+
+    def fail(self, error: Exception) -> None:
+        """Something is broken: whoever serves the files has to end, and to raise the error."""
+        if self.failure is None:
+            self.failure = error
+            self.failed()
+
     # The texts
 
     def _command(self, text: bytes) -> None:
@@ -127,11 +149,11 @@ class Channel:
         }
         command = commands.get(text.decode(errors="replace").strip())
         if command is None:
-            raise OSError(errno.EINVAL, f"commands are {', '.join(commands)}")
+            raise RefusedError(errno.EINVAL, f"commands are {', '.join(commands)}")
         try:
             command()
         except LifeCycleError as error:
-            raise OSError(errno.EBUSY, str(error)) from None
+            raise RefusedError(errno.EBUSY, str(error)) from None
 
     def _mode(self) -> str:
         return Mode(self.kernel.proxy.controller.mode()[0]).name.lower() + "\n"
@@ -193,9 +215,9 @@ class Channel:
             else:
                 self.kernel.options = replace(self.kernel.options, **value)
         except UserError as error:
-            raise OSError(errno.EINVAL, str(error)) from None
+            raise RefusedError(errno.EINVAL, str(error)) from None
         except LifeCycleError as error:
-            raise OSError(errno.EBUSY, str(error)) from None
+            raise RefusedError(errno.EBUSY, str(error)) from None
 
 
 class Handle:
@@ -230,7 +252,7 @@ class Handle:
             Its length.
 
         Raises:
-            OSError: EINVAL, too long or not accepted here; EBUSY, not in this state of the model.
+            RefusedError: EINVAL, too long or not accepted here; EBUSY, not in this state of the model.
         """
         self.check(text)
         self.store(text)
@@ -240,12 +262,12 @@ class Handle:
         """Whether the text may be stored, as far as can be said without looking into it.
 
         Raises:
-            OSError: EINVAL, too long; EACCES, not to be written.
+            RefusedError: EINVAL, too long; EACCES, not to be written.
         """
         if len(text) > (LONGEST_WRITE if self.name == RECOMMENDATION else LONGEST_TEXT):
-            raise OSError(errno.EINVAL, "too long", self.name)
+            raise RefusedError(errno.EINVAL, "too long", self.name)
         if self._file.store is None:
-            raise OSError(errno.EACCES, "not to be written", self.name)
+            raise RefusedError(errno.EACCES, "not to be written", self.name)
 
     def store(self, text: bytes) -> None:
         """Store a text that has passed `check`; a recommendation raises no error here, whatever it says."""
@@ -280,7 +302,7 @@ class Handle:
 
     def _show(self) -> bytes:
         if self._file.show is None:
-            raise OSError(errno.EACCES, "not to be read", self.name)
+            raise RefusedError(errno.EACCES, "not to be read", self.name)
         return self._file.show().encode()
 
     def _fresh(self) -> bool:
@@ -311,18 +333,18 @@ def _parse_option(text: str, kinds: tuple[str, ...]) -> Any:  # noqa: ANN401 (of
     """The value of an option's text.
 
     Raises:
-        OSError: EINVAL, the text is of none of the kinds.
+        RefusedError: EINVAL, the text is of none of the kinds.
     """
     if text == "none" and "None" in kinds:
         return None
     if "bool" in kinds:
         if text not in ("0", "1"):
-            raise OSError(errno.EINVAL, f"'{text}': 0 and 1 are accepted")
+            raise RefusedError(errno.EINVAL, f"'{text}': 0 and 1 are accepted")
         return text == "1"
     try:
         return int(text) if "int" in kinds else float(text) if "float" in kinds else text
     except ValueError:
-        raise OSError(errno.EINVAL, f"'{text}': a number is accepted") from None
+        raise RefusedError(errno.EINVAL, f"'{text}': a number is accepted") from None
 
 
 def _of_volume(value: Any, shared: bool, added: bool) -> float:  # noqa: ANN401 (a number, or an array)

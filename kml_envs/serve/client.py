@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -172,7 +173,8 @@ class MountedFiles:
     def close(self) -> None:
         """Close the files."""
         for descriptor in self._descriptors.values():
-            os.close(descriptor)
+            with suppress(OSError):  # it is closed all the same: that the server has gone is said by all other calls
+                os.close(descriptor)
         self._descriptors.clear()
 
     def _descriptor(self, name: str) -> int:

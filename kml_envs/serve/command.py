@@ -61,10 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
     kernel = SimulatedKernel(env, options, arguments.seed, None if recorder is None else recorder.add_decision)
     channel = Channel(kernel, find_environment(arguments.env), comparison)
     served_at = " and ".join(str(place) for place in (places.socket_path, places.mount) if place is not None)
-    serve(channel, places, lambda: tell(f"serving {arguments.env} at {served_at}"))
-    kernel.close()
-    if recorder is not None:
-        recorder.flush()
+    try:
+        serve(channel, places, lambda: tell(f"serving {arguments.env} at {served_at}"))
+        kernel.close()
+    finally:
+        if recorder is not None:
+            recorder.flush()
     return 0
 
 

@@ -174,8 +174,8 @@ class _FileSystem(pyfuse3.Operations):
         access = flags & os.O_ACCMODE
         try:
             handle = self._channel.open(path, reading=access != os.O_WRONLY, writing=access != os.O_RDONLY)
-        except OSError as error:
-            raise _answer(error) from None
+        except Exception as error:
+            raise self._answer(error) from None
         self._last_handle += 1
         self._handles[self._last_handle] = handle
         if flags & os.O_NONBLOCK:
@@ -183,29 +183,25 @@ class _FileSystem(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(self._last_handle), direct_io=True)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        handle = self._handles[fh]
-        try:
-            contents = handle.read(size, off)
-            if contents is not None:
-                return contents
-            if fh in self._nonblocking:
-                raise BlockingIOError(errno.EAGAIN, "no new data set is published")
-        except OSError as error:
-            raise _answer(error) from None
+        contents = self._read(fh, size, off)
+        if contents is not None:
+            return contents
+        if fh in self._nonblocking:
+            raise pyfuse3.FUSEError(errno.EAGAIN)  # no new data set is published
         loop = asyncio.get_running_loop()
         end = loop.time() + LONGEST_READ_S
         while contents is None and loop.time() < end and not self.closing:
             news: asyncio.Future[None] = loop.create_future()
             self._readers.append(news)
             await asyncio.wait([news], timeout=end - loop.time())
-            contents = handle.read(size, off)
+            contents = self._read(fh, size, off)
         return contents or b""
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
         try:
             return self._handles[fh].write(bytes(buf))
-        except OSError as error:
-            raise _answer(error) from None
+        except Exception as error:
+            raise self._answer(error) from None
 
     async def poll(
         self,
@@ -217,7 +213,10 @@ class _FileSystem(pyfuse3.Operations):
         if poll_handle is not None:
             self._polled[fh] = poll_handle
         handle = self._handles[fh]
-        ready = handle.poll()
+        try:
+            ready = handle.poll()
+        except Exception as error:
+            raise self._answer(error) from None
         if handle.name == DATA_SET:
             return select.POLLIN | select.POLLRDNORM if ready else 0
         return _ALWAYS | (select.POLLPRI | select.POLLERR if ready else 0)
@@ -236,6 +235,17 @@ class _FileSystem(pyfuse3.Operations):
         for news in readers:
             if not news.done():
                 news.set_result(None)
+
+    def _read(self, fh: pyfuse3.FileHandleT, size: int, offset: int) -> bytes | None:
+        """Read from an open file."""
+        try:
+            return self._handles[fh].read(size, offset)
+        except Exception as error:
+            raise self._answer(error) from None
+
+    def _answer(self, error: Exception) -> pyfuse3.FUSEError:
+        """What a system call has to answer, whatever is wrong: who has made it would wait for ever."""
+        return pyfuse3.FUSEError(self._channel.answer(error))
 
     def _enter(self, parent: int, name: str, path: str | None) -> int:
         """Add an entry; its number in the tree is its inode."""
@@ -257,11 +267,6 @@ class _FileSystem(pyfuse3.Operations):
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = self._begun
         attributes.entry_timeout = attributes.attr_timeout = _LISTED_FOR_S
         return attributes
-
-
-def _answer(error: OSError) -> pyfuse3.FUSEError:
-    """What a system call has to answer."""
-    return pyfuse3.FUSEError(error.errno or errno.EIO)
 
 
 def _unmount(folder: Path) -> None:

@@ -127,12 +127,19 @@ class Recorder:
         self.add(columns)
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write what is waiting.
+
+        Raises:
+            UserError: It cannot be written; it is not tried again.
+        """
         if self._waiting:
             joined = {name: np.concatenate([part[name] for part in self._waiting]) for name in self._waiting[0]}
-            write_arrays(self._folder / f"part-{self._parts:05}.npz", joined)
-            self._parts += 1
             self._count, self._waiting = 0, []
+            try:
+                write_arrays(self._folder / f"part-{self._parts:05}.npz", joined)
+            except OSError as error:
+                raise UserError(f"--record {self._folder}: {error.strerror}") from None
+            self._parts += 1
 
 
 @dataclass(frozen=True)

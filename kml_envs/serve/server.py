@@ -41,7 +41,7 @@ class Places:
 
 
 def serve(channel: Channel, places: Places, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM, or until something breaks: that error is raised.
 
     Args:
         channel: The files.
@@ -57,6 +57,8 @@ def serve(channel: Channel, places: Places, ready: Callable[[], None] = lambda: 
 
         prepare(places.mount)
     asyncio.run(_serve(channel, places, ready))
+    if channel.failure is not None:
+        raise channel.failure
 
 
 async def _serve(channel: Channel, places: Places, ready: Callable[[], None]) -> None:
@@ -64,6 +66,7 @@ async def _serve(channel: Channel, places: Places, ready: Callable[[], None]) ->
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    channel.failed = stop.set
     server = None
     try:
         if places.socket_path is not None:
@@ -80,6 +83,8 @@ async def _serve(channel: Channel, places: Places, ready: Callable[[], None]) ->
                 ends = [asyncio.create_task(stop.wait()), gone]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 ends[0].cancel()
+                if gone.done():
+                    gone.result()
         driver.stop()
     finally:
         if server is not None:
@@ -108,13 +113,16 @@ class _Driver:
 
     def _tick(self) -> None:
         self._timer, self._at = None, float("inf")
-        self._channel.kernel.advance(self._channel.clock())
-        self._channel.changed()
+        try:
+            self._channel.kernel.advance(self._channel.clock())
+            self._channel.changed()
+        except Exception as error:  # the event loop would only print it, and nobody would drive the kernel any more
+            self._channel.fail(error)
 
     def _schedule(self) -> None:
         """Set the timer, unless one is set that fires early enough: a tick that comes too early does nothing."""
         due = self._channel.kernel.due
-        if due is None or due >= self._at or not self._running:
+        if due is None or due >= self._at or not self._running or self._channel.failure is not None:
             return
         if self._timer is not None:
             self._timer.cancel()

@@ -156,9 +156,10 @@ class _Connection(asyncio.BufferedProtocol):
         try:
             if operation == _READ:
                 contents = self._handle(name, reading=True).read(_MOST_OF_A_FILE)
-                if contents is None:
-                    raise BlockingIOError(errno.EAGAIN, "no new data set is published")
-                self._reply(len(contents), contents)
+                if contents is None:  # no new data set is published
+                    self._reply(-errno.EAGAIN)
+                else:
+                    self._reply(len(contents), contents)
             elif operation == _WRITE:
                 self._write(self._handle(name, writing=True), rest)
             elif operation == Operation.WAIT and len(rest) == LENGTH.size:
@@ -167,9 +168,9 @@ class _Connection(asyncio.BufferedProtocol):
                 lines = [f"{file.mode:04o} {each}\n" for each, file in self._channel.files.items()]
                 self._reply(len(contents := "".join(lines).encode()), contents)
             else:
-                raise OSError(errno.EINVAL, "no such request")
-        except OSError as error:
-            self._reply(-(error.errno or errno.EIO))
+                self._reply(-errno.EINVAL)
+        except Exception as error:  # whoever has asked is answered, whatever is wrong
+            self._reply(-self._channel.answer(error))
 
     def _handle(self, name: bytes, *, reading: bool = False, writing: bool = False) -> Handle:
         """The client's opening of a file; it lasts as long as the connection."""
@@ -190,7 +191,10 @@ class _Connection(asyncio.BufferedProtocol):
             self._reply(len(text))
             if self._begin == self._end:  # else the agent has asked already, and gets both answers at once
                 self._send()
-            handle.store(text)
+            try:
+                handle.store(text)
+            except Exception as error:  # has been answered already
+                self._channel.fail(error)
         else:
             self._reply(handle.write(text))
 
@@ -212,7 +216,14 @@ class _Connection(asyncio.BufferedProtocol):
             self._loop.call_soon(self._wake)
 
     def _wake(self) -> None:
-        if self._waiting is not None and self._waiting[0].ready():
+        if self._waiting is None:
+            return
+        try:
+            ready = self._waiting[0].ready()
+        except Exception as error:  # whoever waits is answered, whatever is wrong
+            self._wait_over(-self._channel.answer(error))
+            return
+        if ready:
             self._wait_over(1)
 
     def _reply(self, status: int, contents: bytes = b"") -> None:
