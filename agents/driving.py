@@ -31,8 +31,8 @@ from kml_envs.envs.damon_reclaim import ReclaimArguments
 from kml_envs.envs.proxy_env import ProxyEnv
 from kml_envs.errors import UserError
 from kml_envs.proxy import ProxyOptions, Verdict, batch
+from kml_envs.proxy.options import MOST_PROGRESS
 
-_FOR_EVER = 2**62
 _INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -100,7 +100,7 @@ def drive(
         files.process(options.pid)
     damon = SysfsDamon(options.root, options.kdamond, sleep)
     subsystem = _subsystem(options, loaded, Kernel(damon, files, options.pid, clock, sleep))
-    proxy = ProxyOptions(episode_progress=options.steps or _FOR_EVER, mode="recommendation", efficiency="none")
+    proxy = ProxyOptions(episode_progress=options.steps or MOST_PROGRESS, mode="recommendation", efficiency="none")
     environment = ProxyEnv(partial(batch, lambda: subsystem), proxy)
     say: Callable[[str], None] = (lambda text: None) if options.quiet else partial(print, flush=True)
     try:

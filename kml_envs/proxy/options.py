@@ -10,6 +10,9 @@ from kml_envs.errors import UserError
 WITHOUT_INFLUENCE = ("episode_progress", "latency", "deadline", "keep_builtin_decision")
 """Options that may change without what a mode has learned becoming void."""
 
+MOST_PROGRESS = 2**53
+"""The largest number of an option in progress: sums of a few stay far below 2**63, and it is exact as float64."""
+
 
 @dataclass(frozen=True)
 class ProxyOptions:
@@ -54,6 +57,9 @@ class ProxyOptions:
         Raises:
             UserError: A number is out of range.
         """
+        for name in ("episode_progress", "window", "latency", "deadline"):
+            if (getattr(self, name) or 0) > MOST_PROGRESS:
+                raise UserError(f"{name} {getattr(self, name)}: must be at most 2**53")
         if self.episode_progress < 1:
             raise UserError(f"an episode needs at least one unit of progress, got {self.episode_progress}")
         if self.window is not None and self.window < self.least_window:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from kml_envs.errors import UserError
@@ -13,7 +12,7 @@ class ServeOptions:
     """How a subsystem is served.
 
     Attributes:
-        speed: Seconds of simulated time in a second of wall time; 0: as fast as the machine can.
+        speed: Seconds of simulated time in a second of wall time, 1e-9 to 1e9; 0: as fast as the machine can.
         deadline_ms: Wall time from the publication of a data set until the built-in algorithm acts, in milliseconds.
         patience: Deadlines in a row that an agent may miss before it counts as absent.
     """
@@ -28,8 +27,8 @@ class ServeOptions:
         Raises:
             UserError: A number is out of range.
         """
-        if not 0.0 <= self.speed < math.inf:
-            raise UserError(f"speed {self.speed}: must be a number from 0 (as fast as possible) on")
+        if self.speed != 0.0 and not 1e-9 <= self.speed <= 1e9:
+            raise UserError(f"speed {self.speed}: must be 0 (as fast as possible) or lie in 1e-9..1e9")
         if not 0.0 < self.deadline_ms <= 1e6:
             raise UserError(f"deadline_ms {self.deadline_ms}: must lie above 0 and be at most 1e6")
         if self.patience < 1:

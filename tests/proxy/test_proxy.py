@@ -184,6 +184,14 @@ def test_re_init_changes_the_mode_while_the_proxy_lives(start_proxy):
         proxy.re_init(ProxyOptions(episode_progress=100, efficiency="none"))
 
 
+@pytest.mark.parametrize("name", ["episode_progress", "window", "latency", "deadline"])
+def test_progress_has_an_upper_limit(name):
+    fitting = {"episode_progress": 2**53, name: 2**53}
+    assert getattr(ProxyOptions(**fitting), name) == 2**53
+    with pytest.raises(UserError, match=f"^{name} {2**53 + 1}: must be at most 2"):
+        ProxyOptions(**{**fitting, name: 2**53 + 1})
+
+
 def test_a_controller_may_refuse_what_passed_the_checks(start_proxy):
     class Reluctant(FixedMode):
         seen = ()

@@ -252,6 +252,21 @@ def test_options_are_read_and_written_one_by_one(agent):
     assert one.text("options/mode") == "learning" and one.next()
 
 
+@pytest.mark.parametrize("name", ["episode_progress", "window", "latency", "deadline"])
+def test_numbers_that_no_clock_can_hold_are_refused_and_the_kernel_goes_on(agent, name):
+    one = agent(mode="learning", share=0.5)
+    before = one.text(f"options/{name}")
+    for much in (10**25, 2**53 + 1):
+        assert error_of(one.write, f"options/{name}", b"%d" % much) == errno.EINVAL
+    assert one.text(f"options/{name}") == before
+    for _ in range(5):
+        one.answers.write(b"%d 1" % one.next().generation)
+    if name != "latency":  # the tutorial's subsystem cannot wait
+        one.write(f"options/{name}", b"%d" % 2**53)
+        one.kernel.advance(one.clock.now)
+        assert one.text("state") == "running"
+
+
 def test_modes_run_through_units_and_episodes_of_the_builtin_algorithm(agent):
     one = agent(speed=1.0, mode="emergency")
     one.data.read(4096)
@@ -324,6 +339,13 @@ def test_a_heartbeat_outlives_a_change_of_options(agent):
 
 
 def test_options_out_of_range_are_mistakes_of_the_user():
-    for wrong in ({"speed": -1.0}, {"speed": float("nan")}, {"deadline_ms": 0.0}, {"patience": 0}):
+    for wrong in (
+        {"speed": -1.0},
+        {"speed": float("nan")},
+        {"speed": 1e300},
+        {"speed": 5e-324},
+        {"deadline_ms": 0.0},
+        {"patience": 0},
+    ):
         with pytest.raises(UserError):
             ServeOptions(**wrong)
