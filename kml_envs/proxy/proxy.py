@@ -239,7 +239,7 @@ class MLModelProxy:
 
         Rows with numbers that are not finite show zeros instead, and recommendations made from them are rejected.
         """
-        snapshot = self._require_dataset()
+        snapshot = self.data_set
         finite = np.isfinite(snapshot.features)
         self._corrupted = None
         if np.count_nonzero(finite) < finite.size:
@@ -256,7 +256,7 @@ class MLModelProxy:
         Args:
             complete: Whether this is the last piece, for channels that hand it out in pieces.
         """
-        snapshot = self._require_dataset()
+        snapshot = self.data_set
         state = _EXTRACTED_COMPLETELY if complete else _EXTRACTED_PARTIALLY
         self._published = True
         if self._corrupted is None:
@@ -350,6 +350,13 @@ class MLModelProxy:
         self.controller.operation_ended(judgement.verdict)
 
     # What others may want to know
+
+    @property
+    def data_set(self) -> Snapshot:
+        """The data set that was taken last, whatever its state: to look at it does not hand it out."""
+        if self._snapshot is None:
+            raise SubsystemError("no data set has been taken from the subsystem yet: call get_dataset() first")
+        return self._snapshot
 
     @property
     def asked(self) -> BoolArray:
@@ -457,9 +464,3 @@ class MLModelProxy:
         if "operations" not in metrics:
             raise SubsystemError(f"metrics() of {type(self.subsystem).__name__} must hold 'operations'")
         return metrics["operations"]
-
-    def _require_dataset(self) -> Snapshot:
-        """The data set that was taken last."""
-        if self._snapshot is None:
-            raise SubsystemError("no data set has been taken from the subsystem yet: call get_dataset() first")
-        return self._snapshot

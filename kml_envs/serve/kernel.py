@@ -404,7 +404,7 @@ class SimulatedKernel:
         """Carry one decision out, and go a first stride of the way to the next one."""
         proxy, row = self.proxy, self.row
         generation = int(proxy.generation[row])
-        snapshot = _of_row(proxy.publish_data(), row) if self._record is not None else None
+        snapshot = _of_row(proxy.data_set, row) if self._record is not None else None
         self._choose_stride()
         given = recommendation
         if self._count > 1:

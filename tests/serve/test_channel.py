@@ -235,6 +235,15 @@ def test_commands_drive_the_life_cycle(agent):
     assert error_of(one.write, "control", b"shut down") == errno.EINVAL
 
 
+@pytest.mark.parametrize("record", [None, lambda decision: None], ids=["unrecorded", "recorded"])
+def test_a_discarded_data_set_stays_discarded(agent, record):
+    one = agent(record=record)
+    generation = one.next().generation
+    one.write("control", b"discard_dataset")
+    one.answers.write(b"%d 1" % generation)
+    assert one.text("verdict") == f"{generation} stale" and "acted=builtin" in one.text("feedback")
+
+
 def test_options_are_read_and_written_one_by_one(agent):
     one = agent()
     assert (one.text("options/mode"), one.text("options/share")) == ("recommendation", "none")
