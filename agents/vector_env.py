@@ -106,6 +106,7 @@ class NativeVecEnv(VecEnv):
         self._actions: npt.NDArray[Any] = np.zeros(0)
         self._returns: npt.NDArray[np.float64] = np.zeros(ends[-1])
         self._lengths: npt.NDArray[np.int64] = np.zeros(ends[-1], np.int64)
+        self._episodes: npt.NDArray[np.int64] = np.zeros(ends[-1], np.int64)  # before the running one
         self._start = time.monotonic()
         super().__init__(ends[-1], first.single_observation_space, first.single_action_space)
 
@@ -126,6 +127,7 @@ class NativeVecEnv(VecEnv):
             results = self._each(lambda shard, rows: self._reset_workloads(shard, rows, workloads[rows]))
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._returns[:] = 0.0
+        self._episodes += self._lengths > 0
         self._lengths[:] = 0
         self._reset_seeds()
         self._reset_options()
@@ -155,6 +157,7 @@ class NativeVecEnv(VecEnv):
             for rows, (_, _, terminated, truncated, shard_infos) in zip(self._slices, results, strict=True):
                 self._report_ends(rows.start, terminated, truncated, shard_infos, infos)
             self._returns[dones] = 0.0
+            self._episodes[dones] += 1
             self._lengths[dones] = 0
         self._observations = _joined([result[0] for result in results])
         return self._observations, rewards.astype(np.float32), dones, infos
@@ -221,8 +224,9 @@ class NativeVecEnv(VecEnv):
 
     def _record(self, recorder: Recorder, results: list[Any], masks: BoolArray | None) -> None:
         """Store the decisions of one step."""
-        columns = {
+        columns: dict[str, npt.NDArray[Any]] = {
             "row": np.arange(self.num_envs, dtype=np.int32),
+            "episode": self._episodes.copy(),
             "features": self._observations,
             "recommendation": np.array(self._actions, np.float64),
             "reward": _joined([result[1] for result in results]),

@@ -102,6 +102,7 @@ class SimulatedKernel:
         self._nothing: IntArray = np.zeros(self._count, np.int64)
         self._waiting: BoolArray = np.zeros(self._count, np.bool_)  # whose users wait for a decision
         self._beginning = True  # an episode, of which no time has passed yet
+        self._episode = 0
         if record is not None:
             self.proxy.re_init(replace(self.proxy.options, keep_builtin_decision=True))
         self.proxy.course.stride = self._stride
@@ -417,10 +418,11 @@ class SimulatedKernel:
             feedback = _of_row(feedback, row)._replace(reward=reward, finished=finished)
         self.feedback = generation, feedback
         self.verdict = generation, feedback.verdict.item()
+        decision = Decision(row, self._episode, generation, self._asked_progress, snapshot, recommendation, feedback)
         if proxy.course.stride is not None:
-            self._incomplete = Decision(row, generation, self._asked_progress, snapshot, recommendation, feedback)
+            self._incomplete = decision
         elif self._record is not None:
-            self._record(Decision(row, generation, self._asked_progress, snapshot, recommendation, feedback))
+            self._record(decision)
         self._close()
         self._waiting = self._waiting & proxy.asked
         self._waiting[row] = False
@@ -442,6 +444,7 @@ class SimulatedKernel:
     def _begin_episode(self) -> None:
         """Begin an episode, of which no time passes yet."""
         self._beginning = True
+        self._episode += 1
         self._choose_stride()
         self.env.reset()
         self._beginning = False

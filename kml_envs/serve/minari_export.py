@@ -61,19 +61,17 @@ def export(folder: Path, name: str) -> int:
 
 
 def episodes(recording: Recording) -> Iterator[tuple[Array, Array, Array]]:
-    """Features (T, F), decisions (T,) or (T, A) and rewards (T,) of each episode; a row's last may be cut short."""
+    """Features (T, F), decisions (T,) or (T, A) and rewards (T,) of every episode, some of which may be cut short."""
     columns = recording.columns
     actions = columns["executed_decision"]
     if np.isnan(actions.astype(np.float64)).any():
         raise UserError("some decisions of the built-in algorithm are no recommendations: nothing to export them as")
     if actions.ndim == 2:
         actions = actions.astype(np.float32)
-    for row in np.unique(columns["row"]):
-        of_row = np.flatnonzero(columns["row"] == row)
-        ends = np.flatnonzero(columns["finished"][of_row]) + 1
-        for rows in np.split(of_row, ends):
-            if rows.size:
-                yield columns["features"][rows], actions[rows], columns["reward"][rows]
+    order = np.lexsort((columns["episode"], columns["row"]))  # which leaves the decisions of an episode in order
+    begins = np.diff(columns["row"][order]) | np.diff(columns["episode"][order])
+    for rows in np.split(order, np.flatnonzero(begins) + 1):
+        yield columns["features"][rows], actions[rows], columns["reward"][rows]
 
 
 def _observation_space(recording: Recording) -> gymnasium.Space[Any]:

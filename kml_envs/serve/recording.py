@@ -3,13 +3,14 @@
 | column | shape | meaning |
 | --- | --- | --- |
 | row | (D,) int32 | instance of the subsystem; where it is served, domain of the volume |
+| episode | (D,) int64 | of the row, counted from 0; the domains of a volume begin and end theirs together |
 | generation, progress | (D,) int64 | of the data set; served subsystems only |
 | features | (D, F) float32 | data set |
 | mask | (D, K) bool | candidates that could be chosen; choices only |
 | recommendation | (D,) or (D, A) float64 | what the agent sent; NaN where nothing readable came |
 | executed_decision, builtin_decision | (D,) int64 or (D, A) float64 | what was done; what the built-in one wanted |
 | verdict, mode | (D,) int8 | numbers whose names stand in the JSON file |
-| acted_by_agent, finished | (D,) bool | who acted; whether the episode ended |
+| acted_by_agent, finished | (D,) bool | who acted; whether the episode ended, with the last decision of all domains |
 | reward | (D,) float64 | cost saved since the last decision, in units of `reward_scale` |
 
 A part is written whole, so that a killed recorder loses the part that it was filling and nothing else.
@@ -31,7 +32,7 @@ from kml_envs.files import write_arrays, write_text
 from kml_envs.proxy import BatchedSubsystem, Choice, Feedback, Mode, Verdict
 from kml_envs.proxy.specs import Array, Snapshot
 
-FORMAT = 1
+FORMAT = 2
 PART_DECISIONS = 8192
 
 
@@ -41,6 +42,7 @@ class Decision:
 
     Attributes:
         row: The instance.
+        episode: Number of its episode, from 0.
         generation: Of the data set.
         progress: Work done for the user when the question came up.
         snapshot: The data set; None where nobody keeps records.
@@ -49,6 +51,7 @@ class Decision:
     """
 
     row: int
+    episode: int
     generation: int
     progress: int
     snapshot: Snapshot | None
@@ -109,6 +112,7 @@ class Recorder:
         assert snapshot is not None, "the kernel keeps it for who keeps records"
         columns = {
             "row": np.full(1, decision.row, np.int32),
+            "episode": np.array([decision.episode]),
             "generation": np.array([decision.generation]),
             "progress": np.array([decision.progress]),
             "features": snapshot.features,

@@ -14,7 +14,9 @@ from kml_envs.serve.channel import DATA_SET, RECOMMENDATION, Channel
 from kml_envs.serve.command import make_served, served_arguments
 from kml_envs.serve.dataset import unpack
 from kml_envs.serve.kernel import SimulatedKernel
+from kml_envs.serve.minari_export import episodes
 from kml_envs.serve.options import ServeOptions
+from kml_envs.serve.recording import Recorder, read_recording
 
 ROOT = Path(__file__).parent.parent.parent
 VICTIM = "kml/LfsVictim-v0"
@@ -163,6 +165,27 @@ def test_an_episode_of_domains_is_followed_by_the_next():
                 one.kernel.advance(one.now)
         assert one.volumes() < 5.0
     assert one.statistics()["evidence_needed"] > 0
+
+
+def test_recorded_episodes_of_domains_end_in_every_domain(tmp_path):
+    one = Hands(0.0, greedy, episode_volumes=4.0, share=0.5)
+    recorder = Recorder(tmp_path / "recording", VICTIM, {}, one.kernel.proxy.subsystem)
+    while len({decision.episode for decision in one.decided}) < 3:
+        if (record := one.data.read(1 << 16)) is not None:
+            one.answers.write(b"%d 0" % unpack(record).generation)
+        elif not one.kernel.open:
+            one.kernel.advance(one.now)
+    for decision in one.decided:
+        recorder.add_decision(decision)
+    recorder.flush()
+    read = read_recording(tmp_path / "recording")
+    columns = read.columns
+    rows = np.stack([columns["row"], columns["episode"]], axis=1)
+    assert len(list(episodes(read))) == len(np.unique(rows, axis=0)) > len(np.unique(rows[:, 0]))
+    for row, episode in np.unique(rows, axis=0):
+        of_both = (rows == (row, episode)).all(axis=1)
+        assert (np.diff(columns["progress"][of_both]) >= 0).all()
+    assert columns["finished"].sum() == 2, "one decision of all domains ends an episode"
 
 
 def test_the_split_of_a_served_volume_stays():

@@ -139,4 +139,19 @@ def test_episodes_of_a_recording_hold_every_decision_once(recorded):
 
     read = read_recording(recorded(150, episode_progress=300))
     found = list(episodes(read))
-    assert sum(len(rewards) for _, _, rewards in found) == 600 and len(found) >= read.columns["finished"].sum() > 0
+    assert sum(len(rewards) for _, _, rewards in found) == 600
+    ended, whole = read.columns["finished"].sum(), read.columns["finished"][-4:].sum()
+    assert len(found) == ended + 4 - whole > 4, "one for each row that was underway in the end"
+
+
+def test_a_reset_in_between_ends_the_recorded_episodes(tutorial_module, tmp_path):
+    env = make_native_vec_env(ENV, 2, {"info_decisions": True})
+    env.recorder = Recorder(tmp_path / "recording", ENV, {}, env.proxies[0].subsystem)
+    for _ in range(2):
+        env.reset()
+        for _ in range(3):
+            env.step(np.array([1, 1]))
+        env.reset()
+    env.recorder.flush()
+    columns = read_recording(tmp_path / "recording").columns
+    assert columns["episode"].tolist() == [0] * 6 + [1] * 6 and not columns["finished"].any()
