@@ -19,9 +19,12 @@ A part is written whole, so that a killed recorder loses the part that it was fi
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,9 @@ from kml_envs.proxy.specs import Array, Snapshot
 
 FORMAT = 2
 PART_DECISIONS = 8192
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading files that are cut short or overwritten raises; RuntimeError, where an archive seems to be encrypted."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +181,8 @@ def read_recording(folder: Path) -> Recording:
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: is no recording of decisions: {' '.join(str(error).split())}") from None
+    except _DAMAGE as error:
+        raise UserError(f"{folder}: is no recording of decisions: {shorten(str(error), 200)}") from None
     return Recording(about, columns)
 
 

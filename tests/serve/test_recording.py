@@ -89,9 +89,13 @@ def test_what_is_no_recording_is_a_mistake_of_the_user(recorded, tmp_path):
         recorded(3)
     with pytest.raises(UserError, match="no recording"):
         read_recording(tmp_path / "nowhere")
-    (folder / "part-00000.npz").write_bytes(b"damage")
-    with pytest.raises(UserError, match="no recording"):
-        read_recording(folder)
+    part = folder / "part-00000.npz"
+    whole = part.read_bytes()
+    overwritten = bytes(byte ^ 255 if place % 7 == 0 else byte for place, byte in enumerate(whole))
+    for damaged in (b"damage", b"", whole[: len(whole) // 2], whole[:-1], whole[9:], overwritten):
+        part.write_bytes(damaged)
+        with pytest.raises(UserError, match="no recording"):
+            read_recording(folder)
 
 
 @pytest.mark.slow
