@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import gymnasium
@@ -171,6 +172,7 @@ def _learn(
         where = find_saved_run(options.model).model.with_name("served_model.zip")
     spaces = model.observation_space, model.action_space
     model.set_env(DummyVecEnv([lambda: ServedEnv(open_files, *spaces, lambda: stop.wanted)]))
+    _check_place(where)
     say(f"learning on; saving to {where} every {options.save_freq} decisions")
     save = partial(write_atomically, where, lambda temporary: model.save(temporary))
     with standardization(model.policy, learning=True):
@@ -179,6 +181,21 @@ def _learn(
         except StopServing:
             pass
     save()
+
+
+def _check_place(where: Path) -> None:
+    """See that a file can be saved, before there is something to lose.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        if where.is_dir():
+            raise UserError(f"--save {where}: is a folder, a file is needed")
+        with TemporaryFile(dir=where.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"--save {where}: {error.strerror}") from None
 
 
 class _Connecting:

@@ -199,6 +199,8 @@ def train(options: TrainingOptions) -> TrainingResult:
     save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
     if options.tensorboard_log:
         make_event_folder(Path(options.tensorboard_log))
+    if env.recorder is not None:
+        env.recorder.begin()
     say: Callable[..., None] = print if options.verbose else _silent
     with stoppable() as request:
         folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)

@@ -47,6 +47,8 @@ def find_environment(env_id: str) -> str:
         UserError: There is no such module or environment.
     """
     module, _, name = env_id.rpartition(":")
+    if module.startswith("."):
+        raise UserError(f"environment '{env_id}': MODULE must be its full name, '{module}' is a relative one")
     if module:
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)

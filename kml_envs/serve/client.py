@@ -50,14 +50,17 @@ class SocketFiles:
 
         Raises:
             OSError: Nobody listens there.
+            UserError: Nobody ever could: the path is too long for a socket.
         """
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             # The kernel's own timeout: Python's would cost a system call before each of ours.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _REPLY_TIMEOUT_S, 0))
             self._socket.connect(str(path))
-        except OSError:
+        except OSError as error:
             self._socket.close()
+            if error.errno is None:  # Python refuses what the system could not even be asked for
+                raise UserError(f"--socket {path}: {error}") from None
             raise
         self._buffer = memoryview(bytearray(_LEAST_ROOM))
         self._begin = self._end = 0  # of what has been received and not yet looked at
@@ -190,7 +193,7 @@ def connect(*, socket_path: Path | None = None, mount: Path | None = None) -> So
 
     Raises:
         OSError: There is none, or not yet.
-        UserError: Not exactly one place is given.
+        UserError: Not exactly one place is given, or none that could ever be served.
     """
     if (socket_path is None) == (mount is None):
         raise UserError("give either --mount or --socket")

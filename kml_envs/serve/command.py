@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     places = Places(arguments.socket, arguments.mount, arguments.model_name)
     options = ServeOptions(arguments.speed, arguments.deadline_ms)
+    if arguments.seed is not None and arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: must not be negative")
     env_kwargs = parse_pairs(arguments.env_kwargs, "--env-kwargs")
     env_kwargs = served_arguments(arguments.env, arguments.mode, env_kwargs)
     env = make_served(arguments.env, env_kwargs)
@@ -61,8 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     kernel = SimulatedKernel(env, options, arguments.seed, None if recorder is None else recorder.add_decision)
     channel = Channel(kernel, find_environment(arguments.env), comparison)
     served_at = " and ".join(str(place) for place in (places.socket_path, places.mount) if place is not None)
+
+    def ready() -> None:
+        if recorder is not None:
+            recorder.begin()
+        tell(f"serving {arguments.env} at {served_at}")
+
     try:
-        serve(channel, places, lambda: tell(f"serving {arguments.env} at {served_at}"))
+        serve(channel, places, ready)
         kernel.close()
     finally:
         if recorder is not None:

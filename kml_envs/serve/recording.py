@@ -71,7 +71,7 @@ class Recorder:
     def __init__(
         self, folder: Path, environment: str, env_kwargs: Mapping[str, Any], subsystem: BatchedSubsystem
     ) -> None:
-        """Begin a recording.
+        """Look at the folder; `begin` makes it.
 
         Args:
             folder: New or empty.
@@ -80,13 +80,13 @@ class Recorder:
             subsystem: Whose decisions these are.
 
         Raises:
-            UserError: The folder holds something, or cannot be written.
+            UserError: The folder holds something, or cannot be looked at.
         """
-        self._folder = folder
+        self._folder, self._begun = folder, False
         self._parts = self._count = 0
         self._waiting: list[Mapping[str, Array]] = []
         asked = subsystem.recommendation
-        about = {
+        self._about = {
             "format": FORMAT,
             "kml_envs": __version__,
             "environment": environment,
@@ -98,12 +98,25 @@ class Recorder:
             "modes": {str(int(mode)): mode.name.lower() for mode in Mode},
         }
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
+            if folder.exists() and any(folder.iterdir()):
                 raise UserError(f"--record {folder}: is not empty")
-            write_text(folder / "metadata.json", json.dumps(about, indent=2, default=list) + "\n")
         except OSError as error:
             raise UserError(f"--record {folder}: {error.strerror}") from None
+
+    def begin(self) -> None:
+        """Make the folder, as soon as there will be decisions; otherwise it is made with the first part.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        if self._begun:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_text(self._folder / "metadata.json", json.dumps(self._about, indent=2, default=list) + "\n")
+        except OSError as error:
+            raise UserError(f"--record {self._folder}: {error.strerror}") from None
+        self._begun = True
 
     def add(self, columns: Mapping[str, Array]) -> None:
         """Add decisions: (D, …) arrays by column, the same columns each time; they must not change later."""
@@ -143,6 +156,7 @@ class Recorder:
             UserError: It cannot be written; it is not tried again.
         """
         if self._waiting:
+            self.begin()
             joined = {name: np.concatenate([part[name] for part in self._waiting]) for name in self._waiting[0]}
             self._count, self._waiting = 0, []
             try:

@@ -35,6 +35,15 @@ def run(tutorial_module, tmp_path):
 
 
 @pytest.fixture
+def signals():
+    """The daemon runs in this process, and takes over its signals."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
 def daemon(run):
     """Start the daemon on a server: daemon(server, *arguments) returns its process."""
     processes = []
@@ -205,3 +214,22 @@ def test_a_model_for_something_else_is_refused(server, run):
     for wrong in (ServingOptions(run.path), ServingOptions(run.path, socket=one.socket, save_freq=0)):
         with pytest.raises(UserError):
             serve_agent(wrong)
+
+
+def test_a_place_where_nothing_can_be_saved_is_told_before_anything_is_learned(run, tmp_path, signals):
+    (tmp_path / "file").touch()
+    for place, why in (
+        (tmp_path / "file" / "model.zip", "Not a directory"),
+        (tmp_path / "nowhere" / "model.zip", "No such file or directory"),
+        (tmp_path, "is a folder, a file is needed"),
+    ):
+        options = ServingOptions(run.path, socket=tmp_path / "socket", learn=True, save=place, quiet=True)
+        with pytest.raises(UserError, match=f"--save {place}: {why}"):
+            serve_agent(options)
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_a_socket_that_can_never_be_there_is_not_waited_for(run, tmp_path, signals, learn):
+    place = tmp_path / ("x" * 200)
+    with pytest.raises(UserError, match=f"--socket {place}: .*too long"):
+        serve_agent(ServingOptions(run.path, socket=place, learn=learn, quiet=True))
