@@ -213,7 +213,7 @@ class Channel:
                 options = replace(self.kernel.proxy.options, **value)
                 self.kernel.set_proxy_options(options, self.clock())
             else:
-                self.kernel.options = replace(self.kernel.options, **value)
+                self.kernel.set_options(replace(self.kernel.options, **value), self.clock())
         except UserError as error:
             raise RefusedError(errno.EINVAL, str(error)) from None
         except LifeCycleError as error:

@@ -291,6 +291,23 @@ class SimulatedKernel:
             self._pace.follow(now, self._speed)
             self._plan(now)
 
+    def set_options(self, options: ServeOptions, now: float) -> None:
+        """Change speed, deadline or patience at once, also of what the kernel sleeps towards.
+
+        Args:
+            options: The options.
+            now: The time.
+        """
+        if self.due is None:
+            self.options = options
+            return
+        if self.open:
+            self._let_users_go_on(now)  # up to now at the speed of before
+        wall, scale = self._pace.wall, self.options.speed / options.speed if options.speed else 0.0
+        self.options = options
+        self._pace.wall = np.where(wall > now, now + (wall - now) * scale, wall)
+        self._plan(now)
+
     # The decision cycle
 
     @property

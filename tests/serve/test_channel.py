@@ -276,6 +276,50 @@ def test_numbers_that_no_clock_can_hold_are_refused_and_the_kernel_goes_on(agent
         assert one.text("state") == "running"
 
 
+def test_a_new_speed_wakes_a_kernel_that_sleeps_towards_an_old_moment(agent):
+    one = agent(speed=1.0, episode_progress=100_000)
+    progress = one.kernel.proxy.subsystem.progress
+    one.pass_time(0.1)
+    one.write("options/speed", b"1e-9")
+    before = progress()[0]
+    one.pass_time(5.0)
+    assert progress()[0] - before <= 64 and one.kernel.due > one.clock.now + 1000.0
+    one.write("options/speed", b"1")
+    before = progress()[0]
+    one.pass_time(1.0)
+    assert 900 < progress()[0] - before < 1100, "1,000 units of progress a second, and none made up for"
+    one.write("options/speed", b"1e-9")
+    one.pass_time(5.0)
+    one.write("options/speed", b"0")
+    assert one.kernel.due == one.clock.now
+
+
+def test_a_new_speed_holds_from_then_on_while_a_question_is_open(agent):
+    one = agent(speed=1.0, deadline_ms=1e6, episode_progress=100_000)
+    one.data.read(4096)
+    while not one.kernel.open:
+        one.pass_time(0.01)
+    one.next()
+    one.clock.now += 100.0
+    one.write("options/speed", b"2")
+    one.answers.write(b"%d 1" % one.kernel.proxy.generation[0])
+    assert one.text("verdict").endswith("accepted")
+    assert one.kernel.due <= one.clock.now + 0.1
+
+
+def test_a_new_deadline_holds_for_the_question_that_is_open(agent):
+    one = agent(speed=1.0, deadline_ms=1e6)
+    one.data.read(4096)
+    while not one.kernel.open:
+        one.pass_time(0.01)
+    one.next()
+    asked = one.clock.now
+    one.write("options/deadline_ms", b"50")
+    assert asked < one.kernel.due <= asked + 0.05
+    one.pass_time(0.05)
+    assert one.text("verdict").endswith("deadline_missed")
+
+
 def test_modes_run_through_units_and_episodes_of_the_builtin_algorithm(agent):
     one = agent(speed=1.0, mode="emergency")
     one.data.read(4096)

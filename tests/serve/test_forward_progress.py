@@ -75,6 +75,17 @@ def test_users_write_on_while_an_agent_hangs(hands):
         assert one.written() - before == pytest.approx((one.now - begin) * WRITES_PER_SECOND, rel=0.02)
 
 
+def test_a_new_speed_holds_from_then_on_while_users_write_on(hands):
+    one = hands("kml/LfsVictim-v0")
+    asked = one.next()
+    one.now += 0.0006
+    one.channel.open("options/speed", writing=True).write(b"0.1")
+    one.pass_time(0.002)
+    assert one.kernel.open
+    expected = (0.0006 + 0.002 * 0.1) * WRITES_PER_SECOND
+    assert one.written() - asked.progress == pytest.approx(expected, abs=6), "a look each ms"
+
+
 def test_at_the_reserve_the_builtin_algorithm_acts_at_once_and_nobody_is_asked(hands):
     one = hands("kml/LfsVictim-v0")
     asked = one.next()
