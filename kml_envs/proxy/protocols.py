@@ -375,8 +375,9 @@ class _Batch:
             elif ask and not member.critical():
                 return
             else:
-                builtin = member.builtin_decision()
-                member.execute(builtin if isinstance(builtin, int) else np.asarray(builtin))
+                # As an agent's decisions come: a choice may be NumPy's integer here, but is a plain one there.
+                builtin = np.asarray(member.builtin_decision())
+                member.execute(int(builtin) if isinstance(self.recommendation, Choice) else builtin)
                 self._operations[row] += 1
 
 

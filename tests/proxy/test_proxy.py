@@ -209,6 +209,23 @@ def test_a_controller_may_refuse_what_passed_the_checks(start_proxy):
     assert [member.decisions for member in members] == [[(10, 2)], [(10, 1)]]
 
 
+@pytest.mark.parametrize("choice", [2, np.int64(2), np.array(2)], ids=["int", "numpy", "array"])
+def test_choices_reach_a_subsystem_in_plain_python_as_plain_integers(start_proxy, ledger, choice):
+    class Priced(ledger):
+        def builtin_decision(self):
+            return choice
+
+        def execute(self, decision):
+            assert type(decision) is int
+            super().execute({candidate: candidate for candidate in range(5)}[decision])
+
+    proxy, (member,) = start_proxy(factory=Priced, mode="learning", window=40, share=0.5)
+    for _ in range(5):
+        proxy.observe()
+        proxy.decide(np.array([1]))
+    assert {decision for _, decision in member.decisions} == {1, 2}
+
+
 def test_the_builtin_decision_is_kept_on_request(start_proxy):
     proxy, _ = start_proxy(keep_builtin_decision=True)
     feedback = proxy.decide(np.array([1]))
