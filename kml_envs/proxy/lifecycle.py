@@ -100,6 +100,16 @@ class LifeCycle:
         following = TRANSITIONS[call]
         if self.all_running and following.get(LifeCycleState.RUNNING) is LifeCycleState.RUNNING:
             return
+        self.check(call, rows)
+        concerned = np.ones(self.state.shape, dtype=np.bool_) if rows is None else rows
+        before = self.state.copy()
+        for state, after in following.items():
+            self.state[concerned & (before == state)] = after
+        self.all_running = bool((self.state == LifeCycleState.RUNNING).all())
+
+    def check(self, call: str, rows: BoolArray | None = None) -> None:
+        """Check that every row allows a call; arguments and errors as of `apply`."""
+        following = TRANSITIONS[call]
         concerned = np.ones(self.state.shape, dtype=np.bool_) if rows is None else rows
         for state in np.unique(self.state[concerned]):
             if state not in following:
@@ -107,10 +117,15 @@ class LifeCycle:
                 allowed = ", ".join(each.name.lower() for each in following)
                 name = LifeCycleState(state).name.lower()
                 raise LifeCycleError(f"{call}() while instance {row} is {name}: it is allowed while {allowed}")
-        before = self.state.copy()
-        for state, after in following.items():
-            self.state[concerned & (before == state)] = after
-        self.all_running = bool((self.state == LifeCycleState.RUNNING).all())
+
+    def check_any(self, call: str) -> None:
+        """Check that a row allows a call for the whole batch, of which other rows may stand still.
+
+        Raises:
+            LifeCycleError: No row allows it.
+        """
+        if not self.all_running and not np.isin(self.state, list(TRANSITIONS[call])).any():
+            self.check(call)
 
     def running(self) -> BoolArray:
         """(N,) bool: the instances that are running."""

@@ -157,13 +157,13 @@ class MLModelProxy:
 
     def prepare_dataset(self) -> None:
         """Take a new data set from the subsystem; recommendations for the one before are stale from now on."""
-        self.life_cycle.apply("prepare_dataset")
+        self.life_cycle.check_any("prepare_dataset")
         self.get_dataset()
         self.preprocess_data()
 
     def discard_dataset(self) -> None:
         """Drop the data set; recommendations are stale until the next one is published."""
-        self.life_cycle.apply("discard_dataset")
+        self.life_cycle.check_any("discard_dataset")
         self.data_set_state[:] = DataSetState.OBSOLETE
         self._published = False
 
@@ -204,8 +204,7 @@ class MLModelProxy:
             LifeCycleError: No row is running.
             SubsystemError: The subsystem broke its protocol.
         """
-        if not self.life_cycle.all_running and not self.life_cycle.running().any():
-            self.life_cycle.apply("decide")
+        self.life_cycle.check_any("decide")
         if recommendation is None and latency is None and self.options.deadline is not None:
             latency = np.full(len(self._rows), NEVER)
         late = self._pass_time(latency)

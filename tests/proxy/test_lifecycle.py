@@ -71,6 +71,23 @@ def test_a_stopped_instance_stands_still_and_the_others_go_on(start_proxy):
     assert (first.done, second.done) == (20, 30)
 
 
+def test_calls_for_the_whole_batch_need_one_instance_that_allows_them(start_proxy):
+    proxy, _ = start_proxy(2)
+    first, generation = np.array([True, False]), proxy.generation.copy()
+    proxy.stop(first)
+    proxy.start(first)  # and has no episode yet
+    proxy.discard_dataset()
+    assert (proxy.data_set_state == DataSetState.OBSOLETE).all()
+    proxy.prepare_dataset()
+    assert (proxy.generation > generation).all() and (proxy.data_set_state == DataSetState.CLEAN).all()
+    assert proxy.decide(np.array([1, 1])).acted_by_agent.tolist() == [False, True]
+    proxy.stop()
+    proxy.discard_dataset()
+    for call in (proxy.prepare_dataset, lambda: proxy.decide(np.array([1, 1]))):
+        with pytest.raises(LifeCycleError, match="while instance 0 is stopped"):
+            call()
+
+
 def test_states_of_the_data_set(start_proxy):
     proxy, _ = start_proxy()
     state = proxy.data_set_state
