@@ -76,12 +76,12 @@ class Course:
 
     def adopt(self, options: ProxyOptions, controller: ModeController) -> None:
         """Take over how episodes are cut into units; `begin_units` must follow where episodes run."""
-        self.episode_progress, self._in_space = options.episode_progress, options.domains > 1
         if controller.in_units and options.window is not None:
             self._schedule = UnitSchedule(self._subsystem.instances, options.window, options.domains)
         else:
             self._schedule = None
             self._agent_rows = np.asarray(controller.share() > 0.0)
+        self.episode_progress, self._in_space = options.episode_progress, options.domains > 1
         self.agent_everywhere = self._schedule is None and bool(self._agent_rows.all())
 
     def begin(self, rows: BoolArray, seeds: npt.NDArray[np.uint64]) -> None:

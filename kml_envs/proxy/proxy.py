@@ -78,12 +78,12 @@ class MLModelProxy:
             controller: Decides the modes; None: the mode that the options fix.
 
         Raises:
-            UserError: The options contradict each other.
+            UserError: The options contradict each other; others may be tried.
             LifeCycleError: The proxy has been initialized before.
         """
+        self.life_cycle.check("initialize")
+        self._adopt(options, controller, make_efficiency(options.efficiency, self.subsystem))
         self.life_cycle.apply("initialize")
-        self.efficiency = make_efficiency(options.efficiency, self.subsystem)
-        self._adopt(options, controller)
 
     def re_init(self, options: ProxyOptions, controller: ModeController | None = None) -> None:
         """Change the options while the proxy lives.
@@ -97,18 +97,19 @@ class MLModelProxy:
             LifeCycleError: The proxy is not initialized, or is shutting down.
         """
         self.life_cycle.apply("re_init")
+        efficiency = self.efficiency
         if options.efficiency != self.options.efficiency:
             if self.course.begun.any():
                 raise UserError(
                     f"the efficiency cannot change from '{self.options.efficiency}' to '{options.efficiency}' "
                     "while episodes run: make a new proxy"
                 )
-            self.efficiency = make_efficiency(options.efficiency, self.subsystem)
+            efficiency = make_efficiency(options.efficiency, self.subsystem)
         if controller is None and options.same_modes(self.options):
-            self._check_options(options, self.controller)
+            self._check_options(options, self.controller, efficiency)
             self.course.episode_progress, self.options = options.episode_progress, options
             return
-        self._adopt(options, controller)
+        self._adopt(options, controller, efficiency)
         begun = self.course.begun & self.life_cycle.running() & ~self.finished
         if begun.any():
             self.course.begin_units(begun)
@@ -383,22 +384,22 @@ class MLModelProxy:
         mode = self.controller.mode().copy()
         return {"mode": mode, **self.controller.report(), **self.statistics.table(operations)}
 
-    def _adopt(self, options: ProxyOptions, controller: ModeController | None) -> None:
-        """Take the options over, if they go together, with a controller for their mode."""
+    def _adopt(self, options: ProxyOptions, controller: ModeController | None, efficiency: Efficiency) -> None:
+        """Take the options over, if they go together, with a controller for their mode; else nothing changes."""
         if controller is None:
             count = self.subsystem.instances
             controller = (
-                AutoMode(self.subsystem, options, self.efficiency.builtin_cost)
+                AutoMode(self.subsystem, options, efficiency.builtin_cost)
                 if options.mode == AUTO
                 else FixedMode(parse_mode(options.mode), count, options.share, options.probes)
             )
-        self._check_options(options, controller)
+        self._check_options(options, controller, efficiency)
         self.course.adopt(options, controller)
-        self.options, self.controller = options, controller
+        self.options, self.controller, self.efficiency = options, controller, efficiency
 
-    def _check_options(self, options: ProxyOptions, controller: ModeController) -> None:
+    def _check_options(self, options: ProxyOptions, controller: ModeController, efficiency: Efficiency) -> None:
         """Raise a UserError if the options contradict each other."""
-        if self.efficiency.needs_units and not controller.in_units:
+        if efficiency.needs_units and not controller.in_units:
             raise UserError(
                 f"efficiency '{options.efficiency}' learns from units that the built-in algorithm controls, and "
                 f"mode '{options.mode}' has none: choose another mode, probes or efficiency 'shadow'"
@@ -414,7 +415,7 @@ class MLModelProxy:
             )
         if controller.in_units and options.window is None:
             raise UserError(f"mode '{options.mode}' works in units: it needs a window, the progress in one unit")
-        if self.efficiency.needs_units and options.window is not None and options.window > options.episode_progress:
+        if efficiency.needs_units and options.window is not None and options.window > options.episode_progress:
             raise UserError(
                 f"efficiency '{options.efficiency}' needs whole units: the window ({options.window}) must not exceed "
                 f"the episode ({options.episode_progress})"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kml_envs.errors import UserError
 from kml_envs.proxy import MLModelProxy, ProxyOptions, batch
 from kml_envs.proxy.lifecycle import TRANSITIONS, DataSetState, LifeCycle, LifeCycleError, LifeCycleState
 
@@ -56,6 +57,23 @@ def test_the_proxy_obeys(ledger):
     proxy.shut_down()
     with pytest.raises(LifeCycleError, match="re_init"):
         proxy.re_init(ProxyOptions(episode_progress=50))
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "learning"}, {"mode": "learning", "window": 1}, {"efficiency": "units"}])
+def test_options_that_are_refused_leave_the_proxy_as_it_was(ledger, wrong):
+    proxy = MLModelProxy(batch(ledger, 2))
+    with pytest.raises(UserError):
+        proxy.initialize(ProxyOptions(episode_progress=70, **wrong))
+    assert (proxy.life_cycle.state == LifeCycleState.CREATED).all()
+    right = ProxyOptions(episode_progress=50)
+    proxy.initialize(right)
+    with pytest.raises(LifeCycleError, match=r"initialize\(\) while instance 0 is initialized"):
+        proxy.initialize(right)
+    efficiency = proxy.efficiency
+    with pytest.raises(UserError):
+        proxy.re_init(ProxyOptions(episode_progress=70, **wrong))
+    assert proxy.options is right and proxy.efficiency is efficiency and proxy.course.episode_progress == 50
+    proxy.start()
 
 
 def test_a_stopped_instance_stands_still_and_the_others_go_on(start_proxy):
