@@ -25,7 +25,7 @@ def unknown_name(what: str, given: str, accepted: Iterable[str]) -> UserError:
         The error, to be raised by the caller.
     """
     names = sorted(accepted)
-    nearest = difflib.get_close_matches(given, names, n=1)
+    nearest = difflib.get_close_matches(str(given), names, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return UserError(f"unknown {what} '{given}': accepted are {', '.join(names)}.{hint}")
 

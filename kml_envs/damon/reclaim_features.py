@@ -122,7 +122,7 @@ def write_features(rates: Record, now: Record, row: Record) -> None:
     """
     row[0] = size_feature(now.size)
     row[1] = min(1.0, now.used)
-    row[2] = min(1.0, now.resident)
+    row[2] = min(1.0, max(0.0, now.resident))
     row[3] = now.free
     row[4] = min(1.0, now.swapped)
     row[5] = root(now.pressure)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import numbers
 from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from kml_envs.errors import UserError
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     str: "text",
     NoneType: "null",
 }
@@ -63,7 +64,9 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401
     # True is a whole number to Python, and never what was meant.
     if isinstance(value, (bool, np.bool_)) and kind is not bool:
         return False
-    return isinstance(value, _ABSTRACT[kind])
+    if not isinstance(value, _ABSTRACT[kind]):
+        return False
+    return kind is not float or math.isfinite(cast(float, value))
 
 
 def _in_words(kind: Any) -> str:  # noqa: ANN401

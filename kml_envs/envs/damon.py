@@ -175,6 +175,8 @@ class DamonArguments(ProgramArguments):
 class DamonRendering(Rendering):
     """Drawing and reset options that the environments of DAMON share."""
 
+    reset_options = ("mode", "workload")
+
     def _render_rgb(self, row: int) -> NDArray[np.uint8]:
         return rendering.draw_program(self._programs(), row)
 
@@ -182,10 +184,9 @@ class DamonRendering(Rendering):
         return rendering.describe_program(self._programs(), row)
 
     def _apply_options(self, options: dict[str, Any]) -> None:
-        remaining = dict(options)
-        if "workload" in remaining:
-            self._programs().fix_workload(remaining.pop("workload"))
-        super()._apply_options(remaining)
+        if "workload" in options:
+            self._programs().fix_workload(options["workload"])
+        super()._apply_options(options)
 
     def _programs(self) -> MonitoredPrograms:
         return cast(MonitoredPrograms, self.proxy.subsystem)

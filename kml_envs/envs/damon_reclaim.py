@@ -15,7 +15,7 @@ from kml_envs.damon.reclaim_settings import BUILTINS, watching_context
 from kml_envs.damon.warm_programs import Machine
 from kml_envs.envs.damon import DamonArguments, DamonEnv, DamonVectorEnv
 from kml_envs.envs.proxy_env import ProxyVectorEnv, SubsystemFactory
-from kml_envs.errors import unknown_name
+from kml_envs.errors import UserError, unknown_name
 from kml_envs.proxy import Bounds, Choice, ProxyOptions, Snapshot, Verdict
 from kml_envs.proxy.verdict import reject
 
@@ -70,8 +70,13 @@ class ReclaimArguments(DamonArguments):
         """
         if self.swap not in SWAP_DEVICES:
             raise unknown_name("swap device", self.swap, SWAP_DEVICES)
-        machine = super().machine()
-        return replace(machine, config=replace(machine.config, swap=SWAP_DEVICES[self.swap]))
+        machine, swap = super().machine(), SWAP_DEVICES[self.swap]
+        if self.memory_share <= swap.memory_share:
+            raise UserError(
+                f"memory_share {self.memory_share}: must lie above {swap.memory_share:.3f}, what {self.swap} keeps of "
+                "a page: else the program never fits"
+            )
+        return replace(machine, config=replace(machine.config, swap=swap))
 
     def setup(self) -> tuple[SubsystemFactory, ProxyOptions]:
         """Programs that ask for settings, and the proxy's options."""

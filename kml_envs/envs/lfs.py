@@ -115,7 +115,8 @@ class LfsArguments:
         Raises:
             UserError: There is no such number, or the domains would be too few or too small.
         """
-        return choose_domains(self.domains, self.segments) if self.mode == AUTO else 1
+        domains = choose_domains(self.domains, self.segments)
+        return domains if self.mode == AUTO else 1
 
     def comparison(self) -> str:
         """How mode `auto` compares, in plain words."""
@@ -166,6 +167,8 @@ class LfsArguments:
 class LfsRendering(Rendering):
     """Drawing and reset options that the file-system environments share."""
 
+    reset_options = ("mode", "workload")
+
     def _render_rgb(self, row: int) -> NDArray[np.uint8]:
         return rendering.draw_segments(self._volumes(), row)
 
@@ -173,10 +176,9 @@ class LfsRendering(Rendering):
         return rendering.describe_segments(self._volumes(), row)
 
     def _apply_options(self, options: dict[str, Any]) -> None:
-        remaining = dict(options)
-        if "workload" in remaining:
-            self._volumes().fix_workload(remaining.pop("workload"))
-        super()._apply_options(remaining)
+        if "workload" in options:
+            self._volumes().fix_workload(options["workload"])
+        super()._apply_options(options)
 
     def _volumes(self) -> LfsVolumes:
         return cast(LfsVolumes, self.proxy.subsystem)

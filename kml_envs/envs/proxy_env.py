@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -29,8 +29,13 @@ SubsystemFactory = Callable[[int], BatchedSubsystem]
 
 
 class Rendering:
-    """What concrete environments override in order to be drawn."""
+    """What concrete environments override in order to be drawn, and to take options of `reset`.
 
+    Attributes:
+        reset_options: The keys that are accepted.
+    """
+
+    reset_options: ClassVar[tuple[str, ...]] = ("mode",)
     render_mode: str | None
     proxy: MLModelProxy
 
@@ -51,16 +56,19 @@ class Rendering:
         return None
 
     def _apply_options(self, options: dict[str, Any]) -> None:
-        """Take over `reset(options=…)`; concrete environments handle their own keys and pass the rest on.
+        """Take over options with known keys; concrete environments add theirs to `reset_options` and do these too."""
+        if "mode" in options:
+            self.proxy.re_init(replace(self.proxy.options, mode=options["mode"]))
+
+    def _take_options(self, options: dict[str, Any]) -> None:
+        """Take over `reset(options=…)`, all of it or nothing.
 
         Raises:
-            UserError: A key is not known.
+            UserError: A key is not known, or its value.
         """
-        remaining = dict(options)
-        if "mode" in remaining:
-            self.proxy.re_init(replace(self.proxy.options, mode=remaining.pop("mode")))
-        if remaining:
-            raise UserError(f"unknown reset options {sorted(remaining)}: accepted is 'mode'")
+        if unknown := sorted(set(options) - set(self.reset_options), key=str):
+            raise UserError(f"unknown reset options {unknown}: accepted are {', '.join(map(repr, self.reset_options))}")
+        self._apply_options(options)
 
 
 class ProxyEnv(Rendering, gymnasium.Env[Any, Any]):
@@ -124,7 +132,7 @@ class ProxyEnv(Rendering, gymnasium.Env[Any, Any]):
         """
         super().reset(seed=seed)
         if options:
-            self._apply_options(options)
+            self._take_options(options)
         snapshot = self._episodes.begin(_ONE_ROW, [self.np_random], _ONE_ROW & (seed is not None))
         return snapshot.features[0], {"mode": int(self.proxy.controller.mode()[0])}
 
@@ -231,7 +239,7 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
         options = dict(options or {})
         rows = self._checked_mask(options.pop("reset_mask", None))
         if options:
-            self._apply_options(options)
+            self._take_options(options)
         if not self._generators:
             self._generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
         for row in np.flatnonzero(rows):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from kml_envs.errors import UserError
+
+MOST_AGE = 1e6
+"""Volumes of user writes: no age is told from older ones."""
 
 
 class CleaningPolicy(enum.IntEnum):
@@ -158,8 +162,12 @@ class PlacementConfig:
         Raises:
             UserError: Thresholds are not increasing, or there are too many logs.
         """
-        if list(self.age_thresholds) != sorted(self.age_thresholds) or not 1 <= len(self.age_thresholds) <= 6:
-            raise UserError(f"age_thresholds {self.age_thresholds}: one to six increasing ages, in volumes")
+        ages = (0.0, *self.age_thresholds, MOST_AGE)
+        if not 2 < len(ages) <= 8 or not all(younger < older for younger, older in pairwise(ages)):
+            raise UserError(
+                f"age_thresholds {self.age_thresholds}: one to six increasing ages, in volumes, above 0 and below "
+                f"{MOST_AGE:g}"
+            )
         if not 2 <= self.classes <= 8:
             raise UserError(f"classes {self.classes}: must lie in 2..8")
         if not 0 < self.interval_gain <= 1:

@@ -121,7 +121,8 @@ def mark_recent(volume: Record) -> None:
     cleanings = volume.cleanings - volume.mark_cleanings
     moved = volume.moved - volume.mark_moved
     volume.recent_moved = moved / max(writes, 1)
-    volume.recent_victim = moved / max(cleanings * volume.slots_per_section, 1)
+    # Of victims that are cleaned in parts blocks are moved before they count.
+    volume.recent_victim = min(moved / max(cleanings * volume.slots_per_section, 1), 1.0)
     history(volume)[volume.marks % HISTORY] = volume.recent_moved
     volume.marks += 1
     volume.mark_writes = volume.user_writes
@@ -152,8 +153,8 @@ def choose_candidates(volume: Record, candidates: Record, keys: Record) -> None:
     _rank_sections(volume, keys)
     _take_lowest(keys[0], volume.section_count, candidates[FEWEST_VALID:-OLDEST])
     _take_lowest(keys[1], volume.section_count, candidates[-OLDEST:])
-    _put_first(candidates, volume.suggestion)
     _drop_repeats(candidates)
+    _put_first(candidates, volume.suggestion)
 
 
 @compiled
@@ -203,7 +204,8 @@ def _observe_utilisation(volume: Record, out: Record) -> None:
     dirty = counts[dirty_row(volume)]
     for valid in range(slots):
         if counts[valid]:
-            out[valid * UTILISATION_BINS // slots] += counts[valid] / max(dirty, 1)
+            share = valid * UTILISATION_BINS // slots
+            out[share] = min(out[share] + counts[valid] / max(dirty, 1), 1.0)  # sums of float32 round up, too
 
 
 @compiled
@@ -268,11 +270,16 @@ def _take_lowest(keys: Record, sections: int, taken: Record) -> None:
 
 @compiled
 def _put_first(candidates: Record, section: int) -> None:
-    # The suggestion moves to slot 0; what stood there takes its old place, or drops out if it was not a candidate.
+    # The suggestion moves to slot 0; what stood there takes its old place, or an empty slot, or that of the last one.
+    place = candidates.size - 1
+    for position in range(candidates.size - 1, -1, -1):
+        if candidates[position] < 0:
+            place = position
     for position in range(candidates.size):
         if candidates[position] == section:
-            candidates[position] = candidates[0]
+            place = position
             break
+    candidates[place] = candidates[0]
     candidates[0] = section
 
 

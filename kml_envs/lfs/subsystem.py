@@ -122,7 +122,7 @@ class LfsVolumes:
             "write_amplification": 1.0 + counted["moved"] / writes,
             "moved_blocks": counted["moved"],
             "user_blocks": counted["user_writes"],
-            "victim_valid_share": counted["moved"] / np.maximum(counted["cleanings"] * slots, 1),
+            "victim_valid_share": np.minimum(counted["moved"] / np.maximum(counted["cleanings"] * slots, 1), 1.0),
             "emptied_sections": counted["emptied"],
             "free_sections": volumes["free_sections"].copy(),
             "minimum_free_sections": volumes["minimum_free"].copy(),

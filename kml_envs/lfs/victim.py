@@ -178,7 +178,9 @@ def _describe(
     else:
         candidates[:] = -1
     for k in range(candidates.size):
-        mask[k] = candidates[k] >= 0
+        mask[k] = candidates[k] >= 0 and (
+            volume.settings.protection == 0 or check_victim(volume, candidates[k]) == ACCEPTED
+        )
     mask[0] = True
 
 

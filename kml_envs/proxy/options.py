@@ -10,6 +10,9 @@ from kml_envs.errors import UserError
 WITHOUT_INFLUENCE = ("episode_progress", "latency", "deadline", "keep_builtin_decision")
 """Options that may change without what a mode has learned becoming void."""
 
+LEAST_SHARE = 0.001
+"""Of the units, for the agent: an environment runs through all others until it is asked."""
+
 MOST_PROGRESS = 2**53
 """The largest number of an option in progress: sums of a few stay far below 2**63, and it is exact as float64."""
 
@@ -70,6 +73,10 @@ class ProxyOptions:
             raise UserError(f"latency {self.latency} and deadline {self.deadline}: must not be negative")
         if not 0.0 < self.alpha < 1.0 or not 0.0 < self.tolerance < 1.0:
             raise UserError(f"alpha {self.alpha} and tolerance {self.tolerance}: both must lie between 0 and 1")
+        if self.share is not None and 0.0 < self.share < LEAST_SHARE:
+            raise UserError(
+                f"share {self.share}: must be 0 or at least {LEAST_SHARE}, or the agent is hardly ever asked"
+            )
         if self.mode == "auto" and self.share is not None and not 0.0 < self.share < 1.0:
             raise UserError(
                 f"mode 'auto' needs both sides while it learns: share {self.share} must lie between 0 and 1"

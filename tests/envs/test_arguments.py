@@ -15,9 +15,9 @@ from kml_envs.errors import UserError
         (TuneArguments, {"segments": "abc"}, "segments 'abc': must be a whole number"),
         (TuneArguments, {"segments": 2.5}, "segments 2.5: must be a whole number"),
         (TuneArguments, {"segments": True}, "segments True: must be a whole number"),
-        (TuneArguments, {"utilisation": None}, "utilisation None: must be a number"),
+        (TuneArguments, {"utilisation": None}, "utilisation None: must be a finite number"),
         (TuneArguments, {"probes": 1}, "probes 1: must be true or false"),
-        (TuneArguments, {"share": "half"}, "share 'half': must be a number or null"),
+        (TuneArguments, {"share": "half"}, "share 'half': must be a finite number or null"),
         (
             TuneArguments,
             {"age_thresholds": [0.1, "x"]},
@@ -25,7 +25,7 @@ from kml_envs.errors import UserError
         ),
         (TuneArguments, {"age_thresholds": 0.1}, "age_thresholds 0.1: must be a list"),
         (TuneArguments, {"workloads": 3}, "workloads 3: must be text or a list, each member text"),
-        (PacingArguments, {"latency_limit_ms": "x"}, "latency_limit_ms 'x': must be a number or null"),
+        (PacingArguments, {"latency_limit_ms": "x"}, "latency_limit_ms 'x': must be a finite number or null"),
         (MonitorArguments, {"builtin": 7}, "builtin 7: must be text"),
     ],
 )
