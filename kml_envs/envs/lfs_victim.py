@@ -84,7 +84,8 @@ class LfsVictimEnv(LfsEnv):
     ## Action Space
     `Discrete(32)`: the candidate to clean. Candidate 0 is the built-in algorithm's own choice; then come the 12
     segments with the fewest valid blocks, the 12 best by cost-benefit and the 8 oldest, without repeats. Empty slots
-    are masked (`action_masks()`, MaskablePPO's convention); choosing one is rejected and the built-in algorithm acts.
+    and segments under protection are masked (`action_masks()`, MaskablePPO's convention); choosing one is rejected and
+    the built-in algorithm acts.
 
     ## Observation Space
     `Box(0, 1, (285,), float32)`: 29 context features, then 8 features for each of the 32 candidates.
