@@ -21,7 +21,7 @@ from kml_envs.errors import UserError
         (
             TuneArguments,
             {"age_thresholds": [0.1, "x"]},
-            r"age_thresholds \[0.1, 'x'\]: must be a list, each member a number",
+            r"age_thresholds \[0.1, 'x'\]: must be a list, each member a finite number",
         ),
         (TuneArguments, {"age_thresholds": 0.1}, "age_thresholds 0.1: must be a list"),
         (TuneArguments, {"workloads": 3}, "workloads 3: must be text or a list, each member text"),
