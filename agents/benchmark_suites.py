@@ -212,7 +212,7 @@ def play_references(suite: BenchmarkSuite) -> Evaluation:
 
 def start_contender(suite: BenchmarkSuite) -> Contender | None:
     """What training begins with, before it has learned anything; None where the hyperparameters name nothing."""
-    if (found := _start(suite)) is None:
+    if (found := start_of(suite)) is None:
         return None
     make, numbers = _STARTS[found[0]][1], found[1]
     return Contender(START, suite.env_id, suite.env_kwargs, lambda space: make(space, numbers))
@@ -220,11 +220,11 @@ def start_contender(suite: BenchmarkSuite) -> Contender | None:
 
 def start_text(suite: BenchmarkSuite) -> str:
     """What it is: a constant action, or a linear rule."""
-    found = _start(suite)
+    found = start_of(suite)
     return "start" if found is None else _STARTS[found[0]][0]
 
 
-def _start(suite: BenchmarkSuite) -> tuple[str, Any] | None:
+def start_of(suite: BenchmarkSuite) -> tuple[str, Any] | None:
     """The hyperparameter that names it, and its value."""
     given = {**read_entry(suite.algo, suite.env_id).get("policy_kwargs", {}), **suite.start}
     return next(((name, given[name]) for name in _STARTS if name in given), None)

@@ -35,7 +35,7 @@ Internal: TypeAlias = Any
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent
-_COMPILED = ("damon/*.py", "lfs/*.py", "workloads/*.py", "proxy/*.py")
+_COMPILED_FOLDERS = ("damon", "lfs", "proxy", "workloads")
 
 
 def compiled(function: _Function) -> _Function:
@@ -232,8 +232,8 @@ prefetch_record = _prefetch(lambda size: -(-size // CACHE_LINE_BYTES))
 @functools.cache
 def _cache_folder() -> Path:
     digest = hashlib.sha256(numba.__version__.encode() + Path(__file__).read_bytes())
-    for pattern in _COMPILED:
-        for source in sorted(_PACKAGE.glob(pattern)):
+    for folder in _COMPILED_FOLDERS:
+        for source in sorted((_PACKAGE / folder).glob("*.py")):
             digest.update(source.read_bytes())
     return _cache_root() / f"compiled-{digest.hexdigest()[:16]}"
 

@@ -10,8 +10,6 @@ could go by telling workloads apart, and how much is not in its action space.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from agents import rule_search
@@ -24,13 +22,17 @@ from agents.action_search import (
     mean_score_loss,
 )
 from agents.baselines import VICTIM, ConstantPolicy, Contender, PolicyMaker
-from agents.benchmark_suites import SUITES, BenchmarkSuite, find_suite, start_text
-from agents.hyperparameter_files import read_entry
+from agents.benchmark_results import SuiteResult
+from agents.benchmark_suites import SUITES, BenchmarkSuite, find_suite, start_of, start_text
 from agents.playing import evaluate
+from agents.results import join
 from agents.rule_search import RulePolicy
 from agents.statistics import FloatArray
 from agents.tables import format_table
 from kml_envs.errors import OneLineParser, UserError, run_command
+
+SEARCHED = ("initial_action", "initial_weights")
+"""Hyperparameters that hold what is searched: a constant action, or a rule of `kml/LfsVictim-v0`."""
 
 
 def best_policy(suite: BenchmarkSuite, workload: str, population: int, generations: int) -> PolicyMaker:
@@ -44,30 +46,21 @@ def best_policy(suite: BenchmarkSuite, workload: str, population: int, generatio
 
 def best_action(suite: BenchmarkSuite, workload: str, population: int, generations: int) -> FloatArray:
     """The best constant action (A,) of a workload that the searches find."""
-    start = np.array(_start(suite), np.float64)
+    found = start_of(suite)
+    assert found is not None, "main() has looked"
+    start = np.array(found[1], np.float64)
     make_cost = mean_log_cost if suite.measure.ratio else mean_score_loss
     cost = make_cost(suite.env_id, [workload], population)
-    found = [
-        cross_entropy(cost, begin, NARROW_DEVIATION, population, generations, 0, _silent)
-        for begin in (start, np.zeros_like(start))
-    ]
-    ends = np.tile(start, (population, 1))
-    ends[1 : 1 + len(found)] = found
-    return np.asarray(ends[int(np.argmin(cost(ends)))])
-
-
-def value(suite: BenchmarkSuite, contender: Contender, workload: str) -> float:
-    """The suite's measure of a policy on a workload."""
-    played = evaluate(contender, [workload], suite.episode_seeds)
-    if suite.measure.metric == "write_amplification":
-        return float(played.write_amplification[0, 0])
-    return float(played.metrics[suite.measure.metric].mean())
+    actions = np.tile(start, (population, 1))
+    for row, begin in enumerate((start, np.zeros_like(start)), start=1):
+        actions[row] = cross_entropy(cost, begin, NARROW_DEVIATION, population, generations, 0, _silent)
+    return np.asarray(actions[int(np.argmin(cost(actions)))])
 
 
 def main() -> None:
-    """Search, and print the table line by line."""
+    """Search, and print the table."""
     parser = OneLineParser(prog="python -m tools.action_bounds", description=__doc__.partition("\n")[0])
-    known = [name for name, suite in SUITES.items() if suite.env_id == VICTIM or _start(suite) is not None]
+    known = [name for name, suite in SUITES.items() if (found := start_of(suite)) and found[0] in SEARCHED]
     parser.add_argument("suite", metavar="SUITE", help=f"one of {', '.join(known)}")
     parser.add_argument("--population", type=int, default=POPULATION)
     parser.add_argument("--generations", type=int, default=GENERATIONS)
@@ -75,40 +68,29 @@ def main() -> None:
     suite = find_suite(arguments.suite)
     if suite.name not in known:
         raise UserError(f"{suite.name}: training begins with no constant action, accepted are {', '.join(known)}")
-    measure, values = suite.measure, []
-    rows = []
-    for workload in suite.played:
-        builtins = {each.name: value(suite, each, workload) for each in suite.builtins}
-        best = list(builtins)[int(measure.best(np.array(list(builtins.values()))[:, None])[0])]
-        found = Contender(
-            "best",
-            suite.env_id,
-            suite.env_kwargs,
-            best_policy(suite, workload, arguments.population, arguments.generations),
-        )
-        values.append((builtins[best], value(suite, found, workload)))
-        rows.append([workload, best, *_cells(suite, *values[-1])])
-    means = measure.mean(np.array(values).T)
-    rows.append([measure.average, "of each workload", *_cells(suite, float(means[0]), float(means[1]))])
+    measure, seeds = suite.measure, suite.episode_seeds
+    builtins = join([evaluate(builtin, suite.played, seeds) for builtin in suite.builtins])
+    names, best = SuiteResult(suite, builtins, {}, {}, {}).best_builtin()
+    bounds = np.empty(len(names))
+    for place, workload in enumerate(suite.played):
+        make_policy = best_policy(suite, workload, arguments.population, arguments.generations)
+        played = evaluate(Contender("best", suite.env_id, suite.env_kwargs, make_policy), [workload], seeds)
+        bounds[place] = played.metrics[measure.metric].mean()
+    values, reached = np.append(best, measure.mean(best)), np.append(bounds, measure.mean(bounds))
+    columns = (
+        (*suite.played, measure.average),
+        (*names, "of each workload"),
+        map(measure.value_text, values),
+        map(measure.value_text, reached),
+        map(measure.change_text, measure.change(reached, values)),
+    )
     header = ["workload", "best built-in", "its value", f"best {start_text(suite)}", "against the built-in"]
-    print(f"{suite.name}: {measure.title}, {len(suite.episode_seeds)} episodes a workload\n")
-    print(format_table(header, rows))
-
-
-def _cells(suite: BenchmarkSuite, builtin: float, constant: float) -> list[str]:
-    measure = suite.measure
-    change = float(measure.change(np.array(constant), np.array(builtin)))
-    return [measure.value_text(builtin), measure.value_text(constant), measure.change_text(change)]
+    print(f"{suite.name}: {measure.title}, {len(seeds)} episodes a workload\n")
+    print(format_table(header, list(zip(*columns, strict=True))))
 
 
 def _silent(generation: int, cost: float) -> None:
     """Print nothing of a search."""
-
-
-def _start(suite: BenchmarkSuite) -> list[float] | None:
-    """The constant action that training begins with."""
-    arguments: dict[str, Any] = read_entry(suite.algo, suite.env_id).get("policy_kwargs", {})
-    return arguments.get("initial_action")
 
 
 if __name__ == "__main__":

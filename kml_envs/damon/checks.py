@@ -145,6 +145,15 @@ def attribute_refusals(attributes: MonitoringAttributes) -> Iterator[Refusal]:
         )
 
 
+def too_few_samples(attributes: MonitoringAttributes) -> Iterator[Refusal]:
+    """The refusal of an aggregation whose samples are too few to tell hot from cold, if they are."""
+    if attributes.max_nr_accesses < FEWEST_SAMPLES:
+        yield Refusal(
+            Reason.TOO_FEW_SAMPLES,
+            f"aggr_us {attributes.aggr_us}: must be at least {FEWEST_SAMPLES} times sample_us {attributes.sample_us}",
+        )
+
+
 def harmful_settings(context: Context, nodes: int) -> list[Refusal]:
     """What a kernel accepts of a context although it does harm.
 
@@ -155,16 +164,7 @@ def harmful_settings(context: Context, nodes: int) -> list[Refusal]:
     Returns:
         All reasons, the first one first.
     """
-    attributes = context.monitoring_attrs
-    found = []
-    if attributes.max_nr_accesses < FEWEST_SAMPLES:
-        found.append(
-            Refusal(
-                Reason.TOO_FEW_SAMPLES,
-                f"aggr_us {attributes.aggr_us}: must be at least {FEWEST_SAMPLES} times sample_us "
-                f"{attributes.sample_us}",
-            )
-        )
+    found = list(too_few_samples(context.monitoring_attrs))
     for index, scheme in enumerate(context.schemes):
         found.extend(
             Refusal(reason, f"scheme {index} ({scheme.action.value}): {message}")

@@ -17,7 +17,7 @@ from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.programs import MonitoredPrograms
 from kml_envs.damon.warm_programs import Machine, WarmPrograms
 from kml_envs.envs.arguments import check_kinds
-from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory, WorkloadOption
 from kml_envs.errors import UserError
 from kml_envs.memory_suites import make_memory_workloads
 from kml_envs.proxy import ProxyOptions
@@ -172,21 +172,14 @@ class DamonArguments(ProgramArguments):
         return Machine(MemoryConfig(), self.memory_share)
 
 
-class DamonRendering(Rendering):
+class DamonRendering(WorkloadOption):
     """Drawing and reset options that the environments of DAMON share."""
-
-    reset_options = ("mode", "workload")
 
     def _render_rgb(self, row: int) -> NDArray[np.uint8]:
         return rendering.draw_program(self._programs(), row)
 
     def _render_ansi(self, row: int) -> str:
         return rendering.describe_program(self._programs(), row)
-
-    def _apply_options(self, options: dict[str, Any]) -> None:
-        if "workload" in options:
-            self._programs().fix_workload(options["workload"])
-        super()._apply_options(options)
 
     def _programs(self) -> MonitoredPrograms:
         return cast(MonitoredPrograms, self.proxy.subsystem)

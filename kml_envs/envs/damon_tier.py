@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kml_envs.damon.checks import FEWEST_SAMPLES
+from kml_envs.damon.checks import too_few_samples
+from kml_envs.damon.config import MonitoringAttributes
 from kml_envs.damon.memory_config import MemoryConfig
 from kml_envs.damon.tier import TierPrograms
 from kml_envs.damon.tier_settings import BUILTINS, builtin_context, watching_context
@@ -62,22 +63,27 @@ class TierArguments(DamonArguments):
     sample_us: int = 20_000
     aggr_us: int = 400_000
 
+    def attributes(self) -> MonitoringAttributes:
+        """How accesses are monitored.
+
+        Raises:
+            UserError: An argument is out of range, or an aggregation has too few samples.
+        """
+        attributes = super().attributes()
+        for refusal in too_few_samples(attributes):
+            raise UserError(refusal.message)
+        return attributes
+
     def machine(self) -> Machine:
         """The machine: a fast node 0 smaller than the program, and a slow node 1 that holds all of it.
 
         Raises:
-            UserError: Node 0 is as large as the program, or next to nothing, or not the faster one; or an aggregation
-                has too few samples.
+            UserError: Node 0 is as large as the program, or next to nothing, or not the faster one.
         """
         if not 0.05 <= self.memory_share <= 0.95:
             raise UserError(f"memory_share {self.memory_share}: must lie in 0.05..0.95")
         if not 1.0 < self.slow_latency_ratio <= 20:
             raise UserError(f"slow_latency_ratio {self.slow_latency_ratio}: must lie above 1 and up to 20")
-        if self.aggr_us < FEWEST_SAMPLES * self.sample_us:
-            raise UserError(
-                f"aggr_us {self.aggr_us}: must be at least {FEWEST_SAMPLES} times sample_us {self.sample_us}: fewer "
-                "samples cannot tell hot from cold"
-            )
         config = MemoryConfig(slow_latency_ratio=self.slow_latency_ratio)
         return Machine(config, self.memory_share, slow_share=1.0)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kml_envs.envs.arguments import check_kinds
 from kml_envs.envs.domains import choose_domains, describe_comparison
-from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, Rendering, SubsystemFactory
+from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory, WorkloadOption
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs import rendering
 from kml_envs.lfs.config import (
@@ -164,21 +164,14 @@ class LfsArguments:
         )
 
 
-class LfsRendering(Rendering):
+class LfsRendering(WorkloadOption):
     """Drawing and reset options that the file-system environments share."""
-
-    reset_options = ("mode", "workload")
 
     def _render_rgb(self, row: int) -> NDArray[np.uint8]:
         return rendering.draw_segments(self._volumes(), row)
 
     def _render_ansi(self, row: int) -> str:
         return rendering.describe_segments(self._volumes(), row)
-
-    def _apply_options(self, options: dict[str, Any]) -> None:
-        if "workload" in options:
-            self._volumes().fix_workload(options["workload"])
-        super()._apply_options(options)
 
     def _volumes(self) -> LfsVolumes:
         return cast(LfsVolumes, self.proxy.subsystem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, cast
 
 import gymnasium
 import numpy as np
@@ -26,6 +26,11 @@ from kml_envs.proxy.specs import Array, BoolArray
 Observation = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8] | str
 SubsystemFactory = Callable[[int], BatchedSubsystem]
+
+
+class _HasWorkloads(Protocol):
+    def fix_workload(self, name: str | None) -> None:
+        """Draw the coming episodes from one workload; None: from all of them."""
 
 
 class Rendering:
@@ -69,6 +74,17 @@ class Rendering:
         if unknown := sorted(set(options) - set(self.reset_options), key=str):
             raise UserError(f"unknown reset options {unknown}: accepted are {', '.join(map(repr, self.reset_options))}")
         self._apply_options(options)
+
+
+class WorkloadOption(Rendering):
+    """The reset option `workload`, of environments whose subsystem can `fix_workload`."""
+
+    reset_options = ("mode", "workload")
+
+    def _apply_options(self, options: dict[str, Any]) -> None:
+        if "workload" in options:
+            cast(_HasWorkloads, self.proxy.subsystem).fix_workload(options["workload"])
+        super()._apply_options(options)
 
 
 class ProxyEnv(Rendering, gymnasium.Env[Any, Any]):

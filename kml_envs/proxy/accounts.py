@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kml_envs.compiling import Record, compiled
+from kml_envs.proxy.budget import spent_after
 
 
 @compiled
@@ -46,7 +47,7 @@ def account(
         lived: (G,) float64, progress of all domains; grows.
         dearest: (G,) float64, the most that one operation of the agent's has cost beyond the built-in algorithm; grows.
         budget_builtin: (G,) float64, cost of the built-in algorithm so far; grows.
-        budget_spent: (G,) float64, cost of the agent beyond it; see `budget.LossBudget.spend`.
+        budget_spent: (G,) float64, cost of the agent beyond it.
     """
     for volume in range(rate.size):
         known = not math.isnan(rate[volume])
@@ -72,4 +73,4 @@ def account(
             if exact or acting[row]:
                 spent += paid - expected
             acting[row] = False
-        budget_spent[volume] = max(budget_spent[volume] + spent, 0.0)
+        budget_spent[volume] = spent_after(budget_spent[volume], spent)

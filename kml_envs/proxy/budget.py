@@ -45,7 +45,7 @@ class LossBudget:
 
     def spend(self, excess: FloatArray) -> None:
         """The agent has cost this much (G,) more than the built-in algorithm; less where it is negative."""
-        self.spent = np.maximum(self.spent + excess, 0.0)
+        self.spent = np.asarray(spent_after(self.spent, excess))
 
     def allowance(self) -> FloatArray:
         """(G,) float64: what operations may spend in all."""
@@ -82,6 +82,12 @@ class LossBudget:
         """Begin with nothing in the rows (G,)."""
         self.builtin[rows] = 0.0
         self.spent[rows] = 0.0
+
+
+@compiled
+def spent_after(spent: Record, excess: Record) -> Record:
+    """What is spent once the agent has cost this much more, of numbers or of arrays: savings are not saved up."""
+    return np.maximum(spent + excess, 0.0)
 
 
 @compiled

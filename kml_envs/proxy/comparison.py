@@ -15,13 +15,13 @@ from kml_envs.proxy.units import UnitOutcome, unheld_domains
 from kml_envs.proxy.windows import (
     ALONE,
     CEILING,
+    HISTORY,
     LEAST_SPREAD,
     PRIOR_SPREAD,
     RISEN_WINDOWS,
     compare_windows,
     learn_spreads,
     log_ratio,
-    new_history,
 )
 
 
@@ -37,9 +37,10 @@ class Comparison:
     def __init__(self, volumes: int, domains: int) -> None:
         """Begin without knowledge."""
         self._domains = domains
-        self._history = new_history(volumes)
+        self._history = np.zeros(volumes, HISTORY)
         self.rate: FloatArray = self._history["rate"]  # a view
         self._factors: FloatArray = np.empty((3, volumes, len(SHIFTS)))
+        self.restart(np.ones(volumes, dtype=np.bool_), forget=True)
 
     def restart(self, rows: BoolArray, forget: bool) -> None:
         """A new episode begins in the rows (G,), maybe with another load: only the spread is kept, unless forgotten."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from kml_envs.compiling import Record, compiled
 from kml_envs.proxy.evidence import window_bet
-from kml_envs.proxy.specs import Array
 
 MEMORY = 5  # units that an average reaches back to
 PRIOR_SPREAD = 0.05  # of log cost, before any unit has been seen
@@ -37,16 +36,7 @@ HISTORY = np.dtype(
     ],
     align=True,
 )
-"""What is known of the units of one volume."""
-
-
-def new_history(volumes: int) -> Array:
-    """(G,) HISTORY of volumes of which nothing is known."""
-    history = np.zeros(volumes, HISTORY)
-    history["rate"], history["usual"], history["own"] = np.nan, np.nan, np.nan
-    history["variance"], history["variance_units"] = PRIOR_SPREAD**2, 1
-    history["before"] = ALONE
-    return history
+"""What is known of the units of one volume; `comparison.Comparison.restart` says what that is at first."""
 
 
 @compiled

@@ -401,7 +401,10 @@ class SimulatedKernel:
         return int(self.proxy.subsystem.progress()[self.row]) - self._asked_progress > deadline
 
     def _users_need_it(self) -> bool:
-        """Whether the users of the open question's instance cannot go on without its answer, at this very moment."""
+        """Whether the users of the open question's instance cannot go on without its answer, at this very moment.
+
+        If so, it is about to be given up, and the pace notes that they have gone on since.
+        """
         if self.options.speed == 0.0:
             return False
         here = self._out_of_time() & (np.arange(self._count) == self.row)

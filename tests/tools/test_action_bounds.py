@@ -8,6 +8,7 @@ import pytest
 from agents.action_search import mean_log_cost
 from agents.benchmark_suites import SUITES
 from agents.hyperparameter_files import read_entry
+from agents.results import Evaluation
 from kml_envs.errors import UserError
 from tools import action_bounds
 
@@ -25,7 +26,12 @@ def test_the_table_compares_it_with_the_best_builtin(monkeypatch, capsys):
     monkeypatch.setitem(SUITES, "lfs-tune", suite)
     monkeypatch.setattr(action_bounds, "best_action", lambda *_: np.zeros(12))
     values = {"greedy": 5.0, "fifo": 4.0, "best": 3.0}
-    monkeypatch.setattr(action_bounds, "value", lambda suite, each, workload: values.get(each.name, 9.0))
+
+    def evaluate(contender, workloads, seeds):
+        reached = np.full((1, len(workloads), len(seeds)), values.get(contender.name, 9.0))
+        return Evaluation((contender.name,), tuple(workloads), tuple(seeds), {"write_amplification": reached})
+
+    monkeypatch.setattr(action_bounds, "evaluate", evaluate)
     monkeypatch.setattr("sys.argv", ["action_bounds", "lfs-tune"])
     action_bounds.main()
     row = capsys.readouterr().out.splitlines()[-1]
