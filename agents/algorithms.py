@@ -154,6 +154,10 @@ def make_model(
         UserError: The constructor does not take these arguments.
     """
     given = dict(arguments)
+    if isinstance(given.get("ent_coef"), str) and algorithm.name != "sac":
+        raise UserError(
+            f"ent_coef '{given['ent_coef']}': only sac learns it, {algorithm.name} takes a number from 0 on"
+        )
     policy = algorithm.policy(given.pop("policy", "MlpPolicy"))
     try:
         return algorithm.model_class(policy, env, seed=seed, device=device, verbose=0, **given)

@@ -6,6 +6,8 @@ written `lin_X` falls linearly from X to zero over the training. Files are read 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,25 @@ from kml_envs.errors import UserError, unknown_name
 FOLDER = Path(__file__).parent / "hyperparameters"
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 _SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
+_WHOLE_FROM = {
+    "batch_size": 1,
+    "buffer_size": 1,
+    "gradient_steps": -1,
+    "learning_starts": 0,
+    "n_delta": 1,
+    "n_epochs": 1,
+    "n_eval_episodes": 1,
+    "n_steps": 1,
+    "n_top": 1,
+    "policy_delay": 1,
+    "stats_window_size": 1,
+    "target_update_interval": 1,
+}
+"""Whole numbers, and the smallest that makes sense; Stable-Baselines3 meets a wrong one in the midst of a training."""
+_SHARES = ("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+_NOT_NEGATIVE = ("ent_coef", "vf_coef", "max_grad_norm", "target_kl", "target_policy_noise", *_SCHEDULED)
+_MAY_BE_NONE = ("target_kl", "clip_range_vf", "n_top")
+_FREQUENCY_UNITS = ("step", "episode")
 
 
 @dataclass(frozen=True)
@@ -108,18 +129,10 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the arguments as written into what the constructor takes: schedules, activation functions, standardizing.
 
     Raises:
-        UserError: A schedule or an activation function cannot be understood, or `gamma` is no discount.
+        UserError: A number is of the wrong kind or out of range, or a schedule or an activation function cannot be
+            understood.
     """
-    result = dict(written)
-    gamma = result.get("gamma", 0.0)
-    if not _is_number(gamma) or not 0 <= gamma <= 1:
-        raise UserError(f"gamma {gamma!r}: must be a number in 0..1")
-    for key in _SCHEDULED:
-        value = result.get(key)
-        if isinstance(value, str):
-            if not value.startswith("lin_") or not isinstance(plain_value(value[4:]), float):
-                raise UserError(f"{key} '{value}': must be a number, or lin_X for X falling linearly to zero")
-            result[key] = LinearSchedule(float(value[4:]), 0.0, 1.0)
+    result = {key: _argument(key, value) for key, value in written.items()}
     policy_kwargs = result.get("policy_kwargs") or {}
     if not isinstance(policy_kwargs, Mapping):
         raise UserError(
@@ -136,6 +149,39 @@ def constructor_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     if policy_kwargs:
         result["policy_kwargs"] = policy_kwargs
     return result
+
+
+def _argument(key: str, value: object) -> object:
+    """One argument of a constructor, with numbers in range and schedules as such."""
+    if value is None and key in _MAY_BE_NONE:
+        return value
+    if key in _WHOLE_FROM:
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if not isinstance(number, int) or isinstance(number, bool) or number < _WHOLE_FROM[key]:
+            raise UserError(f"{key} {value!r}: must be a whole number from {_WHOLE_FROM[key]} on")
+        return number
+    if key == "train_freq":
+        return _train_frequency(value)
+    if key in _SHARES and not (_is_number(value) and 0 <= value <= 1):
+        raise UserError(f"{key} {value!r}: must be a number in 0..1")
+    if key in _SCHEDULED and isinstance(value, str):
+        start = plain_value(value[4:]) if value.startswith("lin_") else None
+        if not isinstance(start, float) or start < 0:
+            raise UserError(f"{key} '{value}': must be a number, or lin_X for X falling linearly to zero")
+        return LinearSchedule(start, 0.0, 1.0)
+    if key == "ent_coef" and isinstance(value, str) and re.fullmatch(r"auto(_\d+(\.\d*)?)?", value):
+        return value  # learned by SAC; `agents.algorithms.make_model` refuses it for others
+    if key in _NOT_NEGATIVE and not (_is_number(value) and value >= 0):
+        raise UserError(f"{key} {value!r}: must be a number from 0 on")
+    return value
+
+
+def _train_frequency(value: object) -> object:
+    """Steps between updates, or so many steps or episodes."""
+    count, unit = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, "step")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1 or unit not in _FREQUENCY_UNITS:
+        raise UserError(f"train_freq {value!r}: must be a whole number from 1 on, or [NUMBER, episode]")
+    return count, unit
 
 
 def _normalization(value: object) -> tuple[bool, float]:
@@ -162,13 +208,13 @@ def _switch(entry: dict[str, Any], key: str) -> bool:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _not_negative(entry: dict[str, Any], key: str) -> float | None:
     """Take a number that is not negative out of an entry, if it is there."""
     value = entry.pop(key, None)
-    if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
+    if value is not None and not (_is_number(value) and value >= 0):
         raise UserError(f"{key} {value!r}: must be a number that is not negative")
     return value
 
