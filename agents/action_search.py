@@ -189,8 +189,16 @@ def search_each(
 
 
 def read_actions(file: Path) -> dict[str, FloatArray]:
-    """Actions by workload, as `search_each` writes them."""
-    return {name: np.array(action, np.float64) for name, action in yaml.safe_load(file.read_text()).items()}
+    """Actions by workload, as `search_each` writes them.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    try:
+        found = {name: np.array(action, np.float64) for name, action in yaml.safe_load(file.read_text()).items()}
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise UserError(f"{file}: holds no actions by workload, such as zipf-0.9: [0.1, -0.2]") from None
+    return found
 
 
 def cross_entropy(

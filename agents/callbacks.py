@@ -16,9 +16,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
+from sb3_contrib import ARS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.deployment import Deployments
 from agents.run_folder import RunFolder
@@ -81,7 +83,7 @@ def stoppable() -> Iterator[StopRequest]:
 
 
 class Stop(BaseCallback):
-    """Ends the training at the first step after a request."""
+    """Ends the training at the first step after a request; ARS, which asks no callback, by `Stopped`."""
 
     def __init__(self, request: StopRequest) -> None:
         """Watch a request."""
@@ -89,11 +91,16 @@ class Stop(BaseCallback):
         self.request = request
 
     def _on_step(self) -> bool:
+        if isinstance(self.model, ARS):
+            self.request.check()
         return not self.request.signal_name
 
 
 class _Periodic(BaseCallback):
-    """Something to do every so many steps of all environments together.
+    """Something to do every so many steps of all environments together, and of the models between two updates.
+
+    In the midst of a rollout the model is still that of its beginning, so that all waits for the next one: what is
+    found after so many steps is found of the model that they have made.
 
     Attributes:
         every: Steps between two times; 0: never.
@@ -108,10 +115,15 @@ class _Periodic(BaseCallback):
         self._next = self.num_timesteps + self.every
 
     def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
         if self.every and self.num_timesteps >= self._next:
             self._next += self.every * (1 + (self.num_timesteps - self._next) // self.every)
             self._act()
-        return True
+
+    def _on_training_end(self) -> None:
+        self._on_rollout_start()
 
     def _act(self) -> None:
         raise NotImplementedError
@@ -192,14 +204,12 @@ class Evaluate(_Periodic):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self._act()
-        self.logger.dump(self.num_timesteps)
 
     def _on_training_end(self) -> None:
         if self.request.signal_name:
             return
         if not self.history or self.history[-1]["timesteps"] != self.num_timesteps:
             self._act()
-            self.logger.dump(self.num_timesteps)
 
     def _act(self) -> None:
         # The same seeds each time, so that two evaluations differ by the model only.
@@ -239,6 +249,7 @@ class Evaluate(_Periodic):
         if self.deployments is not None:
             self.request.check()
             self._deploy(self.deployments)
+        self.logger.dump(self.num_timesteps)
 
     def _deploy(self, deployments: Deployments) -> None:
         """See whether the proxy would trust the model, and when."""
@@ -264,29 +275,48 @@ class Evaluate(_Periodic):
             self.deployments.close()
 
 
-class LogEpisodes(BaseCallback):
+class LogEpisodes:
     """Writes one line per training episode, in the format of Stable-Baselines3's monitor files."""
 
     def __init__(self, folder: RunFolder, env_id: str) -> None:
         """Write into a run's folder."""
-        super().__init__()
         self.path = folder.path / "0.monitor.csv"
         self.env_id = env_id
         self._writer: ResultsWriter | None = None
 
-    def _on_step(self) -> bool:
-        for info in self.locals.get("infos", ()):
-            if episode := info.get("episode"):
-                if self._writer is None:
-                    extra = tuple(sorted(set(episode) - {"r", "l", "t"}))
-                    header: dict[str, float | str] = {"t_start": time.time(), "env_id": self.env_id}
-                    self._writer = ResultsWriter(str(self.path), header=header, extra_keys=extra)
-                self._writer.write_row(episode)
-        return True
+    def add(self, episode: Mapping[str, Any]) -> None:
+        """An episode has ended."""
+        if self._writer is None:
+            extra = tuple(sorted(set(episode) - {"r", "l", "t"}))
+            header: dict[str, float | str] = {"t_start": time.time(), "env_id": self.env_id}
+            self._writer = ResultsWriter(str(self.path), header=header, extra_keys=extra)
+        self._writer.write_row(dict(episode))
 
-    def _on_training_end(self) -> None:
+    def close(self) -> None:
+        """Close the file, if there is one."""
         if self._writer is not None:
             self._writer.close()
+
+
+class RefillReplayBuffer(BaseCallback):
+    """Lets a continued training collect experience before the first update, as it did when it began.
+
+    Its replay buffer is empty again: the first updates would see a handful of transitions over and over. Random
+    actions, with which Stable-Baselines3 fills the buffer of a new model, are left out: this model has learned to act.
+    """
+
+    def __init__(self, model: OffPolicyAlgorithm) -> None:
+        """Hold back the updates of a model for as many further steps as its `learning_starts` says."""
+        super().__init__()
+        self._until = model.num_timesteps + model.learning_starts
+        self._gradient_steps = model.gradient_steps
+        model.gradient_steps = 0
+
+    def _on_step(self) -> bool:
+        assert isinstance(self.model, OffPolicyAlgorithm)
+        if self.num_timesteps > self._until:
+            self.model.gradient_steps = self._gradient_steps
+        return True
 
 
 class ShowProgress(BaseCallback):

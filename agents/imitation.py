@@ -67,6 +67,16 @@ def can_imitate(model: BaseAlgorithm, recording: Recording) -> bool:
     return fits and bool(np.isfinite(recording.columns["builtin_decision"].astype(np.float64)).any())
 
 
+def check_imitable(model: BaseAlgorithm, recording: Recording) -> None:
+    """See, before anything is begun, that a recording can be imitated.
+
+    Raises:
+        UserError: The recording does not fit, or the algorithm has no policy that can be fitted.
+    """
+    _objective(model)
+    _examples(model, recording)
+
+
 def imitate(model: BaseAlgorithm, recording: Recording, *, seed: int, epochs: int = EPOCHS) -> float:
     """Fit a model's policy to what the built-in algorithm wanted.
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.algorithms import ALGORITHMS, find_algorithm, make_model
 from agents.hyperparameter_files import constructor_arguments, run_settings
 from agents.run_folder import TRAINING_ONLY, SavedRun, find_saved_run
+from agents.saving import restore_parameters
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError, unknown_name
 
@@ -120,27 +120,13 @@ def untrained_model(
 
 def _find(path: Path) -> SavedRun:
     best = path / "best_model.zip"
-    try:
-        saved = find_saved_run(best if path.is_dir() and best.is_file() else path)
-    except (yaml.YAMLError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: the settings of its run cannot be read: {reason}") from None
-    for settings in (saved.arguments, saved.hyperparameters):
-        if not isinstance(settings, Mapping):
-            raise UserError(f"{path}: the settings of its run are not a mapping of names to values")
-    return saved
+    return find_saved_run(best if path.is_dir() and best.is_file() else path)
 
 
 def _rebuild(saved: SavedRun, algo: str, env_id: str, environment: NativeVecEnv) -> BaseAlgorithm:
     """An untrained model of the same settings, with the saved networks."""
     model = untrained_model(algo, env_id, saved.hyperparameters, environment)
-    try:
-        model.set_parameters(str(saved.model), device=model.device)
-    except pickle.UnpicklingError:
-        raise UserError(f"{saved.model}: refused, it holds more than numbers where the networks should be") from None
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{saved.model}: does not fit {algo} on {env_id}: {reason}") from None
+    restore_parameters(model, saved.model, f"{algo} on {env_id}")
     return model
 
 
@@ -149,14 +135,6 @@ def _unpickle(saved: SavedRun, algo: str, environment: NativeVecEnv) -> BaseAlgo
     find_algorithm(algo, environment.action_space, "this environment")
     try:
         return ALGORITHMS[algo].model_class.load(saved.model, env=environment, device="cpu")
-    except (
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        pickle.UnpicklingError,
-    ) as error:
+    except _UNLOADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{saved.model}: cannot be loaded as {algo}: {reason}") from None

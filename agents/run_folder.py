@@ -63,17 +63,8 @@ class RunFolder:
             UserError: The folder cannot be written.
         """
         env_name = env_id.replace("/", "-")
-        parent = log_folder / algo
         try:
-            parent.mkdir(parents=True, exist_ok=True)
-            number = 1 + max((_number(path.name, env_name) for path in parent.iterdir()), default=0)
-            while True:
-                try:
-                    (parent / f"{env_name}_{number}").mkdir()
-                    break
-                except FileExistsError:  # another training took it just now
-                    number += 1
-            folder = cls(parent / f"{env_name}_{number}", env_name)
+            folder = cls(_next_free(log_folder / algo, env_name), env_name)
             folder.config.mkdir()
         except OSError as error:
             raise UserError(f"--log-folder {log_folder}: {error.strerror}") from None
@@ -106,8 +97,8 @@ class RunFolder:
         _write_yaml(self.config / "run.yml", {"seed": seed, "suite_version": SUITE_VERSION, **provenance()})
 
 
-def make_event_folder(folder: Path) -> None:
-    """Make the folder of TensorBoard's event files, or see that it can be written into.
+def check_event_folder(folder: Path) -> None:
+    """Make the folder that TensorBoard looks at, or see that it can be written into.
 
     Raises:
         UserError: It cannot.
@@ -118,6 +109,11 @@ def make_event_folder(folder: Path) -> None:
         raise UserError(f"--tensorboard-log {folder}: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--tensorboard-log {folder}: Permission denied")
+
+
+def make_event_folder(folder: Path, algo: str, env_name: str) -> Path:
+    """Make the next free folder of a run's event files, whatever folder its models go to."""
+    return _next_free(folder / env_name, algo)
 
 
 @dataclass(frozen=True)
@@ -144,21 +140,19 @@ def find_saved_run(model: Path) -> SavedRun:
         model: A zip file, or a run folder, whose newest model is meant.
 
     Raises:
-        UserError: There is no model.
+        UserError: There is no model, or the settings of its run cannot be read.
     """
     if model.is_dir():
-        # A checkpoint of the last step lacks the last update, which the later file of equal steps holds.
-        found = sorted(model.glob("*.zip"), key=lambda path: (saved_steps(path), path.stat().st_mtime_ns))
+        # Of equal steps the later one has been trained more. A dot stands before what was never finished.
+        found = sorted(model.glob("[!.]*.zip"), key=lambda path: (saved_steps(path), path.stat().st_mtime_ns))
         if not found:
             raise UserError(f"{model}: holds no saved model (*.zip)")
         model = found[-1]
     steps = saved_steps(model)
     configs = sorted(model.parent.glob("*/config.yml"))
-    arguments, hyperparameters = {}, {}
-    if configs:
-        hyperparameters = yaml.safe_load(configs[0].read_text())
-        arguments = yaml.safe_load(configs[0].with_name("args.yml").read_text())
-    return SavedRun(model, steps, arguments, hyperparameters)
+    if not configs:
+        return SavedRun(model, steps, {}, {})
+    return SavedRun(model, steps, _read_yaml(configs[0].with_name("args.yml")), _read_yaml(configs[0]))
 
 
 def saved_steps(model: Path) -> int:
@@ -202,7 +196,31 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, yaml.safe_dump(dict(values), sort_keys=True))
 
 
-def _number(name: str, env_name: str) -> int:
-    """The n of `ENV_n`, 0 for other names."""
-    match = re.fullmatch(rf"{re.escape(env_name)}_(\d+)", name)
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: the settings of the run cannot be read: {reason}") from None
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: the settings of the run are not a mapping of names to values")
+    return values
+
+
+def _next_free(parent: Path, name: str) -> Path:
+    """Make `NAME_n` in a folder, n being above all that are there."""
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((_number(path.name, name) for path in parent.iterdir()), default=0)
+    while True:
+        try:
+            (parent / f"{name}_{number}").mkdir()
+        except FileExistsError:  # another training took it just now
+            number += 1
+        else:
+            return parent / f"{name}_{number}"
+
+
+def _number(found: str, name: str) -> int:
+    """The n of `NAME_n`, 0 for other names."""
+    match = re.fullmatch(rf"{re.escape(name)}_(\d+)", found)
     return int(match[1]) if match else 0

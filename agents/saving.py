@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
 
 from kml_envs.errors import UserError
@@ -26,6 +28,31 @@ def save_model(model: BaseAlgorithm, path: Path) -> None:
         statistics = normalizer.ret_rms
         write_arrays(reward_statistics_path(path), {name: getattr(statistics, name) for name in _STATISTICS})
     write_atomically(path, lambda temporary: model.save(temporary))
+
+
+def restore_parameters(model: BaseAlgorithm, saved: Path, what: str) -> None:
+    """Go on with the numbers of a saved model, and with nothing else, so that no code of the file ever runs.
+
+    Beside networks and optimizers these are single variables, such as the entropy coefficient that SAC has learned.
+
+    Args:
+        model: Gets them.
+        saved: The zip file.
+        what: What the model is, for messages.
+
+    Raises:
+        UserError: The file does not fit the model, or holds more than numbers.
+    """
+    try:
+        model.set_parameters(str(saved), device=model.device)
+        _, _, variables = load_from_zip_file(str(saved), load_data=False, device=model.device)
+        for name in model._get_torch_save_params()[1]:
+            getattr(model, name).data.copy_((variables or {})[name].data)
+    except pickle.UnpicklingError:
+        raise UserError(f"{saved}: refused, it holds more than numbers where the networks should be") from None
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{saved}: does not fit {what}: {reason}") from None
 
 
 def restore_reward_statistics(normalizer: VecNormalize, model: Path) -> bool:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from agents.action_search import read_actions
 from agents.playing import make_environment
@@ -37,39 +38,61 @@ NOISE = 0.2  # on standardized observations: workloads that were never seen look
 
 Array = npt.NDArray[Any]
 Acting = Callable[[Array], Array]
+Teachers = Mapping[str, Array]
+"""The action (A,) of each training workload."""
+
+
+def find_teachers(policy: BasePolicy, env_id: str, file: Path | None = None) -> Teachers:
+    """The teachers of an environment, if a policy can learn from them.
+
+    Args:
+        policy: The policy.
+        env_id: The environment.
+        file: The teachers; None: those that come with the package.
+
+    Raises:
+        UserError: There are none, they teach other actions, or the policy's mean action cannot be fitted.
+    """
+    space = policy.action_space
+    if not isinstance(policy, ActorCriticPolicy) or not isinstance(space, spaces.Box):
+        raise UserError("imitate: teachers recommend numbers, to a policy of ppo or a2c: leave it out, or set it false")
+    file = TEACHERS / f"{env_id.rpartition('/')[2]}.yml" if file is None else file
+    if not file.is_file():
+        raise UserError(f"imitate: there are no teachers for {env_id}: {file}")
+    known = set(workload_names("train"))
+    teachers = {name: action for name, action in read_actions(file).items() if name in known}
+    if not teachers:
+        raise UserError(f"imitate: {file} has no action for any workload of the suite 'train'")
+    for name, action in teachers.items():
+        if action.shape != space.shape:
+            raise UserError(f"imitate: {file}: {name} has {action.size} numbers, {env_id} takes {space.shape[0]}")
+    return teachers
 
 
 def learn_from_teachers(
     policy: ActorCriticPolicy,
+    teachers: Teachers,
     env_id: str,
     env_kwargs: Mapping[str, Any],
     *,
     seed: int,
     threads: int,
     check: Callable[[], None] = lambda: None,
-    file: Path | None = None,
 ) -> float:
-    """Train the policy's mean action on the teachers of an environment; the workloads are the training suite's.
+    """Train the policy's mean action on the teachers of an environment.
 
     Args:
         policy: A policy of bounded numbers.
+        teachers: What to recommend, and for which workloads.
         env_id: The environment.
         env_kwargs: Its arguments, but for workloads and mode.
         seed: Of episodes, mixtures, batches and noise.
         threads: Workloads that are played at the same time.
         check: Called before each step and each update, in several threads; what it raises ends the lesson.
-        file: The teachers; None: those that come with the package.
 
     Returns:
         Mean squared difference from the teachers in the last batch.
-
-    Raises:
-        UserError: There are no teachers for this environment.
     """
-    file = TEACHERS / f"{env_id.rpartition('/')[2]}.yml" if file is None else file
-    if not file.is_file():
-        raise UserError(f"imitate: there are no teachers for {env_id}: {file}")
-    teachers = read_actions(file)
     workloads = [name for name in workload_names("train") if name in teachers]
     environments = {name: make_environment(env_id, env_kwargs, name, ROWS) for name in workloads}
     generator = np.random.default_rng(seed)
@@ -122,7 +145,7 @@ def _observe(environment: NativeEnv, acting: Acting, first_seed: int, check: Cal
     return np.concatenate(seen)
 
 
-def _mixture(name: str, teachers: Mapping[str, Array], generator: np.random.Generator) -> Acting:
+def _mixture(name: str, teachers: Teachers, generator: np.random.Generator) -> Acting:
     """The workload's own action in two rows, that of another in one, and half and half in one."""
     other = teachers[str(generator.choice(list(teachers)))]
     share = np.array([[1.0], [1.0], [0.5], [0.0]])

@@ -7,6 +7,7 @@ the last hundred training episodes, `eval/…` the validation workloads, `eval/a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from kml_envs.proxy.modes import Mode
 _NOT_IN_TEXT = ("stdout", "log", "json", "csv")
 _NOT_MEASURED = {"r", "l", "t", "workload", "mode", "verdict", "acted_by_agent"}  # of an episode's last step
 _TRUST = ("share", "evidence_not_worse", "evidence_better", "evidence_needed", "budget_left", "degradations")
+EPISODES = 100  # that the subsystem's tags are means of
 RECORDS = 200  # times that an off-policy training, which has no long rollouts, records its tags
 FIGURES = 8  # times that figures are drawn
 
@@ -59,6 +61,8 @@ class RecordSystem(BaseCallback):
         self._draw_every = max(1, total // FIGURES)
         self._next_record = self._next_figures = 0
         self._timeline: list[tuple[int, float, float]] = []  # steps, mean mode, agent's share of the operations
+        self._episodes: deque[Mapping[str, Any]] = deque(maxlen=EPISODES)
+        env.listeners.append(self._episodes.append)
 
     def _on_training_start(self) -> None:
         metrics = {"rollout/ep_rew_mean": 0.0, "eval/score": 0.0}
@@ -110,9 +114,8 @@ class RecordSystem(BaseCallback):
         self._timeline.append((self.num_timesteps, mode, share))
 
     def _record_subsystem(self) -> None:
-        episodes = list(self.model.ep_info_buffer or ())
-        for name in sorted(set(episodes[0]) - _NOT_MEASURED) if episodes else ():
-            self.logger.record(f"{self.prefix}/{name}", float(np.mean([episode[name] for episode in episodes])))
+        for name in sorted(set(self._episodes[0]) - _NOT_MEASURED) if self._episodes else ():
+            self.logger.record(f"{self.prefix}/{name}", float(np.mean([one[name] for one in self._episodes])))
 
     def _draw(self) -> None:
         subsystem = self.env.proxies[0].subsystem

@@ -13,6 +13,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -23,6 +24,7 @@ from agents.baselines import Contender, names_of, suite_of
 from agents.callbacks import (
     Evaluate,
     LogEpisodes,
+    RefillReplayBuffer,
     SaveCheckpoints,
     ShowProgress,
     Stop,
@@ -33,11 +35,18 @@ from agents.callbacks import (
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.deployment import EVALUATION_UNITS, Deployments, can_deploy, deploy
 from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
-from agents.imitation import can_imitate, imitate, observe_builtin
-from agents.run_folder import TRAINING_ONLY, RunFolder, SavedRun, find_saved_run, make_event_folder
-from agents.saving import restore_reward_statistics, save_model
+from agents.imitation import can_imitate, check_imitable, imitate, observe_builtin
+from agents.run_folder import (
+    TRAINING_ONLY,
+    RunFolder,
+    SavedRun,
+    check_event_folder,
+    find_saved_run,
+    make_event_folder,
+)
+from agents.saving import restore_parameters, restore_reward_statistics, save_model
 from agents.standardize import standardization
-from agents.teaching import learn_from_teachers
+from agents.teaching import Teachers, find_teachers, learn_from_teachers
 from agents.tensorboard import RecordSystem
 from agents.tensorboard_layout import layout_of
 from agents.vector_env import NativeVecEnv, make_native_vec_env
@@ -187,6 +196,9 @@ def train(options: TrainingOptions) -> TrainingResult:
     env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
     model = _make_model(algorithm, env, plan, options.device)
+    if recording is not None:
+        check_imitable(model, recording)
+    teachers = _teachers(model, plan)
     validation = () if is_own(plan.env) else names_of(plan.env, _suite(VALIDATION_SUITE, plan.env))
     deployment_units = _deployment_units(options.eval_deployment, plan)
     evaluate_arguments: dict[str, Any] = {
@@ -198,7 +210,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     }
     save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
     if options.tensorboard_log:
-        make_event_folder(Path(options.tensorboard_log))
+        check_event_folder(Path(options.tensorboard_log))
     if env.recorder is not None:
         env.recorder.begin()
     say: Callable[..., None] = print if options.verbose else _silent
@@ -211,16 +223,19 @@ def train(options: TrainingOptions) -> TrainingResult:
         say(f"{plan.algo} on {plan.env}: {steps}, into {folder.path}")
         say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
         evaluate = Evaluate(folder, plan.env, plan.played_kwargs, validation, **evaluate_arguments, request=request)
+        log = LogEpisodes(folder, plan.env)
+        env.listeners.append(log.add)
         callbacks: list[BaseCallback] = [
             RecordSystem(env, plan.env, plan.further_steps, plan.entry, layout),
             evaluate,
-            LogEpisodes(folder, plan.env),
             SaveCheckpoints(folder, save_freq),
             Stop(request),
         ]
         with suppress(Stopped):
             _imitate(model, plan, recording, options, request, say)
-            _learn(model, plan, callbacks, options, evaluate, request)
+            if teachers is not None:
+                _learn_from(teachers, model, plan, request)
+            _learn(model, plan, callbacks, options, evaluate)
         if env.recorder is not None:
             env.recorder.flush()
         final = folder.checkpoint(model.num_timesteps) if request.signal_name else folder.final_model
@@ -237,6 +252,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     if board is not None:
         say(f"tensorboard --logdir {board}")
     model.logger.close()
+    log.close()
     env.close()
     evaluate.close()
     return TrainingResult(folder.path, model.num_timesteps, request.signal_name)
@@ -259,7 +275,7 @@ def make_plan(options: TrainingOptions) -> Plan:
         raise UserError(f"--seed {seed}: must lie in 0..{2**32 - 1}")
     entry = dict(saved.hyperparameters) if saved is not None and saved.hyperparameters else read_entry(algo, env)
     entry |= options.hyperparameters
-    planned = int(entry.get("n_timesteps", 0))
+    planned = run_settings(entry).n_timesteps if saved is not None else 0
     for key in ("n_timesteps", "n_envs"):
         if (value := getattr(options, key)) is not None:
             entry[key] = value
@@ -304,11 +320,7 @@ def _make_model(algorithm: Algorithm, env: NativeVecEnv, plan: Plan, device: str
         wrapped = VecNormalize(wrapped, norm_obs=False, norm_reward=True, clip_reward=clip, gamma=gamma)
     model = make_model(algorithm, wrapped, arguments, seed=plan.seed, device=device)
     if plan.saved is not None:
-        try:
-            model.set_parameters(str(plan.saved.model), device=model.device)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{plan.saved.model} does not fit {plan.algo} on {plan.env}: {reason}") from None
+        restore_parameters(model, plan.saved.model, f"{plan.algo} on {plan.env}")
         model.num_timesteps = plan.saved.num_timesteps
         if isinstance(wrapped, VecNormalize):
             restore_reward_statistics(wrapped, plan.saved.model)
@@ -339,34 +351,46 @@ def _imitate(
     request.check()
 
 
+def _teachers(model: BaseAlgorithm, plan: Plan) -> Teachers | None:
+    """What the policy learns before the first step, if anything."""
+    if not plan.settings.imitate or plan.saved is not None:
+        return None
+    file = Path(plan.settings.imitate) if isinstance(plan.settings.imitate, str) else None
+    return find_teachers(model.policy, plan.env, file)
+
+
+def _learn_from(teachers: Teachers, model: BaseAlgorithm, plan: Plan, request: StopRequest) -> None:
+    learn_from_teachers(
+        cast(ActorCriticPolicy, model.policy),
+        teachers,
+        plan.env,
+        plan.played_kwargs,
+        seed=plan.seed,
+        threads=plan.settings.env_threads,
+        check=request.check,
+    )
+
+
 def _learn(
     model: BaseAlgorithm,
     plan: Plan,
     callbacks: list[BaseCallback],
     options: TrainingOptions,
     evaluate: Evaluate,
-    request: StopRequest,
 ) -> None:
     """Train for the planned steps, with a progress bar where one is wanted."""
-    if plan.settings.imitate and plan.saved is None:
-        learn_from_teachers(
-            cast(ActorCriticPolicy, model.policy),
-            plan.env,
-            plan.played_kwargs,
-            seed=plan.seed,
-            threads=plan.settings.env_threads,
-            check=request.check,
-            file=Path(plan.settings.imitate) if isinstance(plan.settings.imitate, str) else None,
-        )
     shown = options.progress if options.progress is not None else sys.stderr.isatty()
     total = model.num_timesteps + plan.further_steps
     progress = ShowProgress(total, evaluate) if shown else None
+    if isinstance(model, OffPolicyAlgorithm) and plan.saved is not None:
+        callbacks = [*callbacks, RefillReplayBuffer(model)]
     try:
         with standardization(model.policy, learning=True):
             model.learn(
                 plan.further_steps,
                 callback=CallbackList(callbacks + ([progress] if progress is not None else [])),
-                log_interval=1 if hasattr(model, "rollout_buffer") else model.n_envs,
+                # Off-policy algorithms count episodes, the others rollouts.
+                log_interval=model.n_envs if isinstance(model, OffPolicyAlgorithm) else 1,
                 reset_num_timesteps=plan.saved is None,
             )
     finally:
@@ -387,8 +411,7 @@ def _set_logger(model: BaseAlgorithm, folder: RunFolder, plan: Plan, options: Tr
         outputs.append(TensorBoardOutputFormat(str(folder.path / "tensorboard")))
     elif options.tensorboard_log:
         board = options.tensorboard_log
-        run = Path(board) / folder.env_name / f"{plan.algo}_{folder.path.name.rpartition('_')[2]}"
-        outputs.append(TensorBoardOutputFormat(str(run)))
+        outputs.append(TensorBoardOutputFormat(str(make_event_folder(Path(board), plan.algo, folder.env_name))))
     if options.verbose >= 2:
         outputs.append(HumanOutputFormat(sys.stdout))
     model.set_logger(Logger(str(folder.path), outputs))

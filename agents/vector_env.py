@@ -27,6 +27,7 @@ from kml_envs.serve.recording import Recorder
 
 NativeEnv = VectorEnv[Any, Any, Any]
 BoolArray = npt.NDArray[np.bool_]
+_DECISIONS = ("executed_decision", "builtin_decision")  # of the last step, where they are told
 
 
 def make_native_vec_env(
@@ -77,6 +78,7 @@ class NativeVecEnv(VecEnv):
         environments: The shards.
         threads: How many of them are stepped at the same time.
         recorder: Stores every decision, if there is one; the shards then need `info_decisions`.
+        listeners: Are told the `episode` info of every episode that ends.
     """
 
     def __init__(self, environments: Sequence[NativeEnv], threads: int = 1) -> None:
@@ -102,6 +104,7 @@ class NativeVecEnv(VecEnv):
         self.threads = min(threads, len(self.environments))
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self.recorder: Recorder | None = None
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
         self._observations: npt.NDArray[Any] = np.zeros(0)
         self._actions: npt.NDArray[Any] = np.zeros(0)
         self._returns: npt.NDArray[np.float64] = np.zeros(ends[-1])
@@ -232,7 +235,7 @@ class NativeVecEnv(VecEnv):
             "reward": _joined([result[1] for result in results]),
             "finished": _joined([result[2] | result[3] for result in results]),
         }
-        for name in ("executed_decision", "builtin_decision", "verdict", "mode", "acted_by_agent"):
+        for name in (*_DECISIONS, "verdict", "mode", "acted_by_agent"):
             columns[name] = _joined([result[4][name] for result in results])
         if masks is not None:
             columns["mask"] = masks
@@ -251,7 +254,7 @@ class NativeVecEnv(VecEnv):
         if not ended.size:
             return
         final = shard_infos["final_info"]
-        metrics = {key: values for key, values in final.items() if not key.startswith("_")}
+        metrics = {key: final[key] for key in final if not key.startswith("_") and key not in _DECISIONS}
         now = round(time.monotonic() - self._start, 6)
         for row in ended.tolist():
             index = first_row + row
@@ -262,6 +265,8 @@ class NativeVecEnv(VecEnv):
                 "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
                 "episode": episode,
             }
+            for listener in self.listeners:
+                listener(episode)
 
     def _split_options(self) -> tuple[dict[str, Any], list[Any] | None]:
         """The reset options that native environments take for all rows together, and the rows' workloads if given."""

@@ -2,11 +2,13 @@
 
 import os
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from agents import teaching
-from agents.callbacks import Evaluate, Stopped, StopRequest
+from agents.callbacks import Evaluate, Stop, Stopped, StopRequest
 from agents.run_folder import saved_steps
 from agents.teaching import learn_from_teachers
 from agents.training import TrainingOptions, train
@@ -81,6 +83,28 @@ def test_a_signal_during_the_closing_table_ends_it(options, monkeypatch, capsys)
     assert "stopped by SIGINT in the closing table" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("algo", "hyperparameters"),
+    [
+        ("ppo", {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "imitate": False}),
+        ("sac", {"learning_starts": 16, "batch_size": 16, "buffer_size": 500}),
+        ("ars", {"n_delta": 2, "n_top": 1, "env_threads": 1}),
+    ],
+)
+def test_a_signal_in_the_midst_of_a_training_ends_it(algo, hyperparameters, options, monkeypatch):
+    class Interrupting(Stop):
+        def _on_step(self):
+            if self.num_timesteps >= 24 and not self.request.signal_name:
+                interrupt()
+            return super()._on_step()
+
+    monkeypatch.setattr("agents.training.Stop", Interrupting)
+    result = train(replace(options, algo=algo, n_timesteps=50_000, hyperparameters=hyperparameters))
+    assert result.interrupted_by == "SIGINT"
+    assert 24 <= result.num_timesteps <= 32
+    assert saved_steps(result.folder / f"rl_model_{result.num_timesteps}_steps.zip") == result.num_timesteps
+
+
 def test_teaching_looks_for_a_request_at_every_step(small, monkeypatch):
     steps = []
 
@@ -94,7 +118,7 @@ def test_teaching_looks_for_a_request_at_every_step(small, monkeypatch):
     monkeypatch.setattr(teaching, "workload_names", lambda suite: ("zipf-0.4",))
     arguments = {key: value for key, value in small.items() if key != "workloads"}
     with pytest.raises(Stopped):
-        learn_from_teachers(None, TUNE, arguments, seed=0, threads=1, check=Request().check)
+        learn_from_teachers(None, {"zipf-0.4": np.zeros(12)}, TUNE, arguments, seed=0, threads=1, check=Request().check)
     assert len(steps) == 3
 
 

@@ -1,17 +1,22 @@
 """Training from options to files: every algorithm, the run folder, resume, TensorBoard, and evaluations."""
 
 import csv
+import io
 import json
 import re
 import zipfile
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from stable_baselines3 import DQN
+from stable_baselines3.common.save_util import load_from_zip_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.algorithms import ALGORITHMS, find_algorithm
-from agents.callbacks import score
+from agents.callbacks import Evaluate, score
 from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entry, run_settings
 from agents.run_folder import find_saved_run, saved_steps
 from agents.saving import reward_statistics_path
@@ -48,7 +53,7 @@ def options(folder, small, *, env=TUNE, algo="ppo", **changes):
         "n_timesteps": 64,
         "n_envs": 4,
         "env_kwargs": small,
-        "hyperparameters": QUICK[algo],
+        "hyperparameters": QUICK.get(algo, {}),
         "workloads": ("zipf-0.9", "uniform"),
         "eval_freq": 0,
         "eval_episodes": 1,
@@ -156,6 +161,165 @@ def test_resume_goes_on_with_the_scale_of_rewards(small, tmp_path):
 
 
 RESUME = {"eval_freq": 0, "eval_deployment": 0, "eval_episodes": 1, "closing": False, "progress": False, "verbose": 0}
+
+
+def test_resume_goes_on_with_the_entropy_coefficient_that_sac_has_learned(small, tmp_path):
+    first = train(options(tmp_path, small, algo="sac"))
+    again = options(tmp_path, small, env=None, algo=None, trained_agent=str(first.folder), hyperparameters={})
+    learned = []
+
+    class Looking(Evaluate):
+        def _on_training_start(self):
+            learned.append(float(self.model.log_ent_coef.detach().exp()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agents.training.Evaluate", Looking)
+        train(again)
+    _, _, variables = load_from_zip_file(first.folder / "kml-LfsTune-v0.zip", load_data=False)
+    saved = float(variables["log_ent_coef"].detach().exp())
+    assert learned == [pytest.approx(saved)] and saved != pytest.approx(0.01)
+
+
+def test_resume_fills_the_replay_buffer_before_the_first_update(small, tmp_path, monkeypatch):
+    first = train(options(tmp_path, small, env=VICTIM, algo="dqn"))
+    updates = []
+    update = DQN.train
+
+    def noted(model, *arguments, **keywords):
+        updates.append(model.num_timesteps)
+        update(model, *arguments, **keywords)
+
+    monkeypatch.setattr(DQN, "train", noted)
+    train(options(tmp_path, small, env=None, algo=None, trained_agent=str(first.folder), hyperparameters={}))
+    assert min(updates) > 64 + OFF_POLICY["learning_starts"]
+    assert max(updates) == 128
+
+
+@pytest.mark.parametrize(("env", "algo"), [(TUNE, "ppo"), (TUNE, "sac"), (VICTIM, "dqn"), (TUNE, "ars")])
+def test_evaluations_and_checkpoints_are_of_models_that_all_steps_before_have_made(
+    env, algo, small, tmp_path, monkeypatch
+):
+    evaluated = {}
+
+    class Looking(Evaluate):
+        def _act(self):
+            super()._act()
+            evaluated[self.num_timesteps] = policy_numbers(self.model)
+
+    monkeypatch.setattr("agents.training.Evaluate", Looking)
+    folder = train(options(tmp_path, small, env=env, algo=algo, eval_freq=32, save_freq=32)).folder
+    name = env.replace("/", "-")
+    last = max(evaluated)
+    saved = {last: folder / f"{name}.zip"} | {saved_steps(path): path for path in folder.glob("rl_model_*.zip")}
+    assert len(saved) >= (2 if algo != "ars" else 1)
+    for steps, path in saved.items():
+        _, parameters, _ = load_from_zip_file(path, load_data=False)
+        np.testing.assert_array_equal(numbers(parameters["policy"]), evaluated[steps])
+    with np.load(folder / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == sorted(evaluated)
+
+
+def policy_numbers(model):
+    """All parameters of a model's policy, one after the other."""
+    return numbers(model.policy.state_dict())
+
+
+def numbers(state):
+    return np.concatenate([np.ravel(value.detach().numpy()) for value in state.values()])
+
+
+def test_what_a_kill_has_left_of_a_file_is_not_taken_for_a_model(small, tmp_path):
+    folder = train(options(tmp_path, small)).folder
+    (folder / ".rl_model_64_steps.17.zip").write_bytes(b"half a")
+    assert find_saved_run(folder).model == folder / "kml-LfsTune-v0.zip"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "kml-LfsTune-v0/args.yml").unlink(), "args.yml: the settings of the run cannot be"),
+        (lambda folder: (folder / "kml-LfsTune-v0/config.yml").write_text("a: [1"), "config.yml: the settings of the"),
+        (lambda folder: (folder / "kml-LfsTune-v0/args.yml").write_text("[1]"), "not a mapping of names to values"),
+        (lambda folder: put_code_into(folder / "kml-LfsTune-v0.zip"), "refused, it holds more than numbers"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(damage, message, small, tmp_path):
+    folder = train(options(tmp_path / "runs", small)).folder
+    damage(folder)
+    with pytest.raises(UserError, match=message):
+        train(options(tmp_path / "more", small, env=None, algo=None, trained_agent=str(folder)))
+    assert not (tmp_path / "more").exists()
+
+
+def put_code_into(path):
+    """Replace the networks of a saved model by an object that only running code can make."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    pickled = io.BytesIO()
+    torch.save(Fraction(1, 2), pickled)
+    content["policy.pth"] = pickled.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("algo", "hyperparameters", "message"),
+    [
+        ("ppo", {"n_epochs": 2.5}, "n_epochs 2.5: must be a whole number from 1 on"),
+        ("ppo", {"n_epochs": 0}, "n_epochs 0: must be a whole number from 1 on"),
+        ("ppo", {"gae_lambda": "high"}, "gae_lambda 'high': must be a number in 0..1"),
+        ("ppo", {"ent_coef": "abc"}, "ent_coef 'abc': must be a number from 0 on"),
+        ("ppo", {"ent_coef": "auto"}, "ent_coef 'auto': only sac learns it"),
+        ("ppo", {"target_kl": "abc"}, "target_kl 'abc': must be a number from 0 on"),
+        ("ppo", {"learning_rate": "lin_-1"}, "learning_rate 'lin_-1': must be a number, or lin_X"),
+        ("ppo", {"eval_freq": float("inf")}, "eval_freq inf: must be"),
+        ("ppo", {"n_timesteps": float("inf")}, "n_timesteps inf: must be"),
+        ("sac", {"gradient_steps": 1.5}, "gradient_steps 1.5: must be a whole number from -1 on"),
+        ("sac", {"train_freq": [1, "week"]}, "train_freq .*: must be a whole number from 1 on, or"),
+        ("sac", {"imitate": True}, "imitate: teachers recommend numbers, to a policy of ppo or a2c"),
+    ],
+)
+def test_wrong_hyperparameters_are_found_before_anything_is_written(algo, hyperparameters, message, small, tmp_path):
+    given = {**QUICK[algo], **hyperparameters}
+    asked = options(tmp_path / "runs", small, algo=algo, hyperparameters=given, n_timesteps=None, eval_freq=None)
+    with pytest.raises(UserError, match=message):
+        train(asked)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recording_that_cannot_be_imitated_is_found_before_anything_is_written(small, tmp_path):
+    record = str(tmp_path / "recording")
+    folder = train(options(tmp_path, small, record=record)).folder
+    assert "_decision" not in (folder / "0.monitor.csv").read_text()
+    with pytest.raises(UserError, match="imitation needs a policy that gives actions"):
+        train(options(tmp_path / "runs", small, algo="ars", offline=record))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_whole_numbers_and_frequencies_as_yaml_has_them():
+    given = constructor_arguments({"n_steps": 1e3, "train_freq": [2, "episode"], "clip_range_vf": None})
+    assert given == {"n_steps": 1000, "train_freq": (2, "episode"), "clip_range_vf": None}
+    assert isinstance(given["n_steps"], int)
+
+
+def test_runs_of_two_log_folders_do_not_share_their_event_files(small, tmp_path):
+    board = tmp_path / "board"
+    for name in ("here", "there"):
+        train(options(tmp_path / name, small, tensorboard_log=str(board)))
+    assert sorted(path.name for path in (board / "kml-LfsTune-v0").iterdir()) == ["ppo_1", "ppo_2"]
+    assert all(len(list(folder.iterdir())) == 1 for folder in (board / "kml-LfsTune-v0").iterdir())
+
+
+def test_ars_logs_its_episodes_too(small, tmp_path):
+    folder = train(options(tmp_path, small, algo="ars")).folder
+    with (folder / "0.monitor.csv").open() as lines:
+        next(lines)
+        episodes = list(csv.DictReader(lines))
+    assert len(episodes) >= 4 and float(episodes[0]["write_amplification"]) >= 1
+    [events] = (folder / "tensorboard").iterdir()
+    tags = EventAccumulator(str(events)).Reload().Tags()["scalars"]
+    assert {"lfs/write_amplification", "rollout/ep_rew_mean"} <= set(tags)
 
 
 def test_a_model_of_something_else_is_refused(small, tmp_path):
