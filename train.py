@@ -10,7 +10,8 @@ from kml_envs.errors import OneLineParser, run_command
 def main() -> int:
     """Parse the command line and train."""
     arguments = parser().parse_args()
-    from agents.training import TrainingOptions, train
+    from agents.plan import TrainingOptions
+    from agents.training import train
     from kml_envs.command_line import parse_pairs
 
     values = vars(arguments)

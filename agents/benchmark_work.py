@@ -34,9 +34,10 @@ from agents.benchmark_results import Curve, SuiteResult, read_evaluation, write_
 from agents.benchmark_suites import BenchmarkSuite, play_agent, play_deployment, play_references
 from agents.hyperparameter_files import read_entry
 from agents.loading import load_model
+from agents.plan import TrainingOptions
 from agents.results import CHARGED_COST, EVERYTHING
 from agents.start_search import budget_of, read_start, search_start, write_start
-from agents.training import TrainingOptions, train
+from agents.training import train
 from kml_envs.errors import UserError
 from kml_envs.files import write_text
 from kml_envs.suites import SUITE_VERSION

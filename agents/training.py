@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from agents.algorithms import Algorithm, check_device, find_algorithm, make_model
 from agents.allocator import keep_freed_memory
 from agents.average_reward import AverageReward
-from agents.baselines import Contender, names_of, suite_of
+from agents.baselines import Contender, names_of
 from agents.callbacks import (
     Evaluate,
     LogEpisodes,
@@ -33,17 +33,11 @@ from agents.callbacks import (
     stoppable,
 )
 from agents.costs import HELD_OUT_SEEDS, compare_costs
-from agents.deployment import EVALUATION_UNITS, Deployments, can_deploy, deploy
-from agents.hyperparameter_files import RunSettings, constructor_arguments, read_entry, run_settings
+from agents.deployment import Deployments, deploy
+from agents.hyperparameter_files import constructor_arguments
 from agents.imitation import can_imitate, check_imitable, imitate, observe_builtin
-from agents.run_folder import (
-    TRAINING_ONLY,
-    RunFolder,
-    SavedRun,
-    check_event_folder,
-    find_saved_run,
-    make_event_folder,
-)
+from agents.plan import HELD_OUT_SUITE, Plan, TrainingOptions, make_plan
+from agents.run_folder import RunFolder, check_event_folder, make_event_folder
 from agents.saving import restore_parameters, restore_reward_statistics, save_model
 from agents.standardize import standardization
 from agents.teaching import Teachers, find_teachers, learn_from_teachers
@@ -51,77 +45,14 @@ from agents.tensorboard import RecordSystem
 from agents.tensorboard_layout import layout_of
 from agents.vector_env import NativeVecEnv, make_native_vec_env
 from kml_envs.errors import UserError
-from kml_envs.long_episodes import UNITS, episode_length, is_own
-from kml_envs.proxy.modes import AUTO
+from kml_envs.long_episodes import is_own
 from kml_envs.serve.recording import Recorder, Recording, read_recording
 
-DEFAULT_ENV = "kml/LfsTune-v0"
-DEFAULT_ALGO = "ppo"
-TRAINING_SUITE, VALIDATION_SUITE, HELD_OUT_SUITE = "train", "validation", "held-out"
-OWN_EPISODES = 20  # of an evaluation in an environment without workloads
 CLOSING_SEEDS = (1001, 1002, 1003)
 _VALIDATION_SEED = 500_000  # far from the seeds of training rows
 _DEPLOYMENT_SEED = 600_000
 _IMITATION_SEED = 700_000
 _LEAST_DEPLOYMENTS = 8
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """What a training is asked for; None stands for the value of the hyperparameter file or of the resumed run.
-
-    Attributes:
-        env: Environment id.
-        algo: Name in `agents.algorithms.ALGORITHMS`.
-        seed: Of network, exploration and environments; row i of the environments is seeded `seed` + i.
-        n_timesteps: Steps of all environments together; after `trained_agent`, further steps.
-        n_envs: Environments stepped together.
-        env_kwargs: Arguments of the environment.
-        hyperparameters: Replace single values of the hyperparameter file.
-        mode: The proxy's mode during training.
-        workloads: Suites or workloads to train on.
-        eval_freq: Steps between evaluations; None: what the hyperparameter file says, or else an eighth of the
-            training; 0: only first and last.
-        eval_episodes: Episodes of an evaluation; None: two of each validation workload.
-        eval_deployment: Length of an evaluation's deployments under mode `auto`, in what
-            `kml_envs.long_episodes.unit_of` says; None: what the hyperparameter file says, or else 60, or what
-            `agents.deployment.EVALUATION_UNITS` says; 0: without them.
-        save_freq: Steps between checkpoints; None: a quarter of the training; 0: none.
-        tensorboard_log: Where event files go; None: the run's folder; "": nowhere.
-        log_folder: Where runs go.
-        trained_agent: Model or run folder to continue from.
-        offline: Recorded decisions, whose built-in algorithm is imitated before the first step.
-        record: Folder in which every decision of the training is stored.
-        device: `cpu`, `cuda` or `auto`.
-        num_threads: Threads of torch.
-        progress: Whether to show a progress bar; None: when standard error is a terminal.
-        closing: Whether to play the held-out workloads at the end.
-        verbose: 0: only errors, 1: what happens, 2: the algorithm's own tables too.
-    """
-
-    env: str | None = None
-    algo: str | None = None
-    seed: int | None = None
-    n_timesteps: int | None = None
-    n_envs: int | None = None
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    mode: str | None = None
-    workloads: tuple[str, ...] = ()
-    eval_freq: int | None = None
-    eval_episodes: int | None = None
-    eval_deployment: float | None = None
-    save_freq: int | None = None
-    tensorboard_log: str | None = None
-    log_folder: str = "logs"
-    trained_agent: str | None = None
-    offline: str | None = None
-    record: str | None = None
-    device: str = "cpu"
-    num_threads: int = 1
-    progress: bool | None = None
-    closing: bool = True
-    verbose: int = 1
 
 
 @dataclass(frozen=True)
@@ -137,38 +68,6 @@ class TrainingResult:
     folder: Path
     num_timesteps: int
     interrupted_by: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training with every value settled; `args.yml` holds its options, `config.yml` its hyperparameters."""
-
-    env: str
-    algo: str
-    seed: int
-    env_kwargs: Mapping[str, Any]
-    entry: Mapping[str, Any]  # hyperparameters as written
-    settings: RunSettings
-    further_steps: int
-    saved: SavedRun | None
-
-    @property
-    def online(self) -> bool:
-        """Whether the agent learns under mode `auto`."""
-        return self.env_kwargs.get("mode") == AUTO
-
-    @property
-    def played_kwargs(self) -> dict[str, Any]:
-        """Arguments of the environment that do not concern training only."""
-        return {key: value for key, value in self.env_kwargs.items() if key not in TRAINING_ONLY}
-
-    @property
-    def training_kwargs(self) -> dict[str, Any]:
-        """Arguments of the environment that is trained on: under mode `auto` its episodes are long as deployments."""
-        length = {}
-        if self.online and can_deploy(self.env, self.played_kwargs):
-            length = episode_length(self.env, self.played_kwargs, UNITS)
-        return {**length, **self.env_kwargs}
 
 
 def train(options: TrainingOptions) -> TrainingResult:
@@ -191,7 +90,6 @@ def train(options: TrainingOptions) -> TrainingResult:
     torch.set_num_threads(options.num_threads)
     keep_freed_memory()
     plan = make_plan(options)
-    options = _with_evaluations(options, plan.settings)
     recording = None if options.offline is None else read_recording(Path(options.offline))
     env = _make_env(plan, options)
     algorithm = find_algorithm(plan.algo, env.action_space, plan.env)
@@ -199,16 +97,7 @@ def train(options: TrainingOptions) -> TrainingResult:
     if recording is not None:
         check_imitable(model, recording)
     teachers = _teachers(model, plan)
-    validation = () if is_own(plan.env) else names_of(plan.env, _suite(VALIDATION_SUITE, plan.env))
-    deployment_units = _deployment_units(options.eval_deployment, plan)
-    evaluate_arguments: dict[str, Any] = {
-        "every": _frequency(options.eval_freq, plan.further_steps, 8, "--eval-freq"),
-        "episodes": _episodes(options.eval_episodes, len(validation)),
-        "seed": _VALIDATION_SEED,
-        "threads": plan.settings.env_threads,
-        "deployments": _deployments(plan, validation, deployment_units),
-    }
-    save_freq = _frequency(options.save_freq, plan.further_steps, 4, "--save-freq")
+    deployments = _deployments(plan)
     if options.tensorboard_log:
         check_event_folder(Path(options.tensorboard_log))
     if env.recorder is not None:
@@ -216,19 +105,30 @@ def train(options: TrainingOptions) -> TrainingResult:
     say: Callable[..., None] = print if options.verbose else _silent
     with stoppable() as request:
         folder = RunFolder.create(Path(options.log_folder), plan.algo, plan.env)
-        folder.describe({**asdict(options), **_settled(plan)}, plan.entry, plan.seed)
+        folder.describe({**asdict(options), **plan.settled()}, plan.entry, plan.seed)
         board = _set_logger(model, folder, plan, options)
-        layout = layout_of(plan.env, auto=plan.online, deployed=deployment_units > 0)
+        layout = layout_of(plan.env, auto=plan.online, deployed=plan.deployment_units > 0)
         steps = f"{plan.further_steps:,} steps in {env.num_envs} environments"
         say(f"{plan.algo} on {plan.env}: {steps}, into {folder.path}")
         say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
-        evaluate = Evaluate(folder, plan.env, plan.played_kwargs, validation, **evaluate_arguments, request=request)
+        evaluate = Evaluate(
+            folder,
+            plan.env,
+            plan.played_kwargs,
+            plan.validation,
+            every=plan.eval_freq,
+            episodes=plan.eval_episodes,
+            seed=_VALIDATION_SEED,
+            threads=plan.settings.env_threads,
+            deployments=deployments,
+            request=request,
+        )
         log = LogEpisodes(folder, plan.env)
         env.listeners.append(log.add)
         callbacks: list[BaseCallback] = [
             RecordSystem(env, plan.env, plan.further_steps, plan.entry, layout),
             evaluate,
-            SaveCheckpoints(folder, save_freq),
+            SaveCheckpoints(folder, plan.save_freq),
             Stop(request),
         ]
         with suppress(Stopped):
@@ -245,7 +145,7 @@ def train(options: TrainingOptions) -> TrainingResult:
             say(f"  python train.py -i {final}")
         elif options.closing:
             try:
-                _close(model, folder, plan, deployment_units, say, request)
+                _close(model, folder, plan, say, request)
             except Stopped:
                 say(f"stopped by {request.signal_name} in the closing table; the training itself is complete")
     say(f"models, evaluations and settings: {folder.path}")
@@ -256,47 +156,6 @@ def train(options: TrainingOptions) -> TrainingResult:
     env.close()
     evaluate.close()
     return TrainingResult(folder.path, model.num_timesteps, request.signal_name)
-
-
-def make_plan(options: TrainingOptions) -> Plan:
-    """Settle every value: from the options, then from the resumed run, then from the hyperparameter file.
-
-    Raises:
-        UserError: A value is out of range, or the resumed run does not fit.
-    """
-    saved = find_saved_run(Path(options.trained_agent)) if options.trained_agent else None
-    before: Mapping[str, Any] = saved.arguments if saved is not None else {}
-    env = options.env or before.get("env") or DEFAULT_ENV
-    if saved is not None and before.get("env", env) != env:
-        raise UserError(f"--env {env}: {saved.model} was trained on {before['env']}, and goes on there only")
-    algo = options.algo or before.get("algo") or DEFAULT_ALGO
-    seed = options.seed if options.seed is not None else before.get("seed", 0)
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed}: must lie in 0..{2**32 - 1}")
-    entry = dict(saved.hyperparameters) if saved is not None and saved.hyperparameters else read_entry(algo, env)
-    entry |= options.hyperparameters
-    planned = run_settings(entry).n_timesteps if saved is not None else 0
-    for key in ("n_timesteps", "n_envs"):
-        if (value := getattr(options, key)) is not None:
-            entry[key] = value
-    if is_own(env) and options.workloads:
-        raise UserError(f"--workload and --trace: {env} has no workloads to choose from")
-    suite = {} if is_own(env) else {"workloads": _suite(TRAINING_SUITE, env)}
-    settings = run_settings(entry)
-    env_kwargs = {**suite, **settings.env_kwargs, **before.get("env_kwargs", {}), **options.env_kwargs}
-    if options.workloads:
-        env_kwargs["workloads"] = list(names_of(env, options.workloads))
-    if options.mode is not None:
-        env_kwargs["mode"] = options.mode
-    further = settings.n_timesteps
-    if saved is not None and options.n_timesteps is None:
-        further = planned - saved.num_timesteps
-        if further < 1:
-            raise UserError(f"{saved.model} has its {saved.num_timesteps:,} steps already: give -n for further ones")
-    if saved is not None:
-        # The plan of the whole, so that an interruption of the continued run can be resumed in turn.
-        entry["n_timesteps"] = saved.num_timesteps + further
-    return Plan(env, algo, seed, env_kwargs, entry, settings, further, saved)
 
 
 def _make_env(plan: Plan, options: TrainingOptions) -> NativeVecEnv:
@@ -422,7 +281,6 @@ def _close(
     model: BaseAlgorithm,
     folder: RunFolder,
     plan: Plan,
-    deployment_units: float,
     say: Callable[..., None],
     request: StopRequest,
 ) -> None:
@@ -440,7 +298,7 @@ def _close(
         say(compare_costs(judged.name, plan.env, judged.env_kwargs, judged.make_policy, progress=check))
     else:
         say("playing the held-out workloads ...", flush=True)
-        workloads, seeds = names_of(plan.env, _suite(HELD_OUT_SUITE, plan.env)), CLOSING_SEEDS
+        workloads, seeds = names_of(plan.env, plan.suite(HELD_OUT_SUITE)), CLOSING_SEEDS
         report = closing_report(
             plan.env,
             plan.played_kwargs,
@@ -452,66 +310,21 @@ def _close(
         )
         say(report)
     request.check()
-    if deployment_units > 0:
-        deployments = Deployments.on_every(judged, workloads, seeds, deployment_units)
+    if plan.deployment_units > 0:
+        deployments = Deployments.on_every(judged, workloads, seeds, plan.deployment_units)
         say(f"\n{deploy(judged, deployments).text}")
         deployments.close()
 
 
-def _suite(split: str | tuple[str, ...], env_id: str) -> str | tuple[str, ...]:
-    """The environment's own suite for a split; workloads that stand there instead are taken as they are."""
-    return suite_of(env_id, split) if isinstance(split, str) else split
-
-
-def _settled(plan: Plan) -> dict[str, Any]:
-    """The values of `args.yml` that a resumed run needs."""
-    return {"env": plan.env, "algo": plan.algo, "seed": plan.seed, "env_kwargs": dict(plan.env_kwargs)}
-
-
-def _with_evaluations(options: TrainingOptions, written: RunSettings) -> TrainingOptions:
-    """The options, with what the hyperparameter file says of evaluations where they say nothing."""
-    return replace(
-        options,
-        eval_freq=written.eval_freq if options.eval_freq is None else options.eval_freq,
-        eval_deployment=written.eval_deployment if options.eval_deployment is None else options.eval_deployment,
-    )
-
-
-def _frequency(given: int | None, steps: int, parts: int, option: str) -> int:
-    """Steps between two times of something."""
-    if given is None:
-        return max(1, steps // parts)
-    if given < 0:
-        raise UserError(f"{option} {given}: must not be negative")
-    return given
-
-
-def _episodes(given: int | None, workloads: int) -> int:
-    """Episodes of one evaluation."""
-    if given is None:
-        return 2 * workloads or OWN_EPISODES
-    if given < 1:
-        raise UserError(f"--eval-episodes {given}: must be at least 1")
-    return given
-
-
-def _deployment_units(given: float | None, plan: Plan) -> float:
-    """Length of deployments under mode `auto`; 0: the environment cannot, or there are to be none."""
-    if given is not None and given < 0:
-        raise UserError(f"--eval-deployment {given:g}: must not be negative")
-    units = EVALUATION_UNITS.get(plan.env, UNITS) if given is None else given
-    return units if can_deploy(plan.env, plan.played_kwargs) else 0.0
-
-
-def _deployments(plan: Plan, workloads: Sequence[str], units: float) -> Deployments | None:
+def _deployments(plan: Plan) -> Deployments | None:
     """The deployments of an evaluation: some on each validation workload, or as many of a subsystem without any."""
-    if units == 0:
+    if plan.deployment_units == 0:
         return None
-    each = max(1, _LEAST_DEPLOYMENTS // max(len(workloads), 1))
-    rows = [workload for workload in workloads for _ in range(each)]
+    each = max(1, _LEAST_DEPLOYMENTS // max(len(plan.validation), 1))
+    rows = [workload for workload in plan.validation for _ in range(each)]
     # Each has a seed of its own: equal seeds would give the same units to the agent on every workload.
     seeds = range(_DEPLOYMENT_SEED, _DEPLOYMENT_SEED + (len(rows) or each))
-    return Deployments(plan.env, plan.played_kwargs, rows, seeds, units)
+    return Deployments(plan.env, plan.played_kwargs, rows, seeds, plan.deployment_units)
 
 
 def _silent(*values: object, **arguments: object) -> None:

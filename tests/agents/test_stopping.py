@@ -9,9 +9,10 @@ import pytest
 
 from agents import teaching
 from agents.callbacks import Evaluate, Stop, Stopped, StopRequest
+from agents.plan import TrainingOptions
 from agents.run_folder import saved_steps
 from agents.teaching import learn_from_teachers
-from agents.training import TrainingOptions, train
+from agents.training import train
 from kml_envs.errors import run_command
 
 TUNE = "kml/LfsTune-v0"
@@ -20,7 +21,7 @@ TUNE = "kml/LfsTune-v0"
 @pytest.fixture
 def options(small, tmp_path, monkeypatch, one_thread):
     """A training of 64 steps, evaluated on one workload."""
-    monkeypatch.setattr("agents.training.VALIDATION_SUITE", ("zipf-0.8",))
+    monkeypatch.setattr("agents.plan.VALIDATION_SUITE", ("zipf-0.8",))
     monkeypatch.setattr("agents.training.HELD_OUT_SUITE", ("zipf-0.8",))
     return TrainingOptions(
         env=TUNE,

@@ -18,11 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.algorithms import ALGORITHMS, find_algorithm
 from agents.callbacks import Evaluate, score
 from agents.hyperparameter_files import FOLDER, constructor_arguments, read_entry, run_settings
+from agents.plan import TrainingOptions, make_plan
 from agents.run_folder import find_saved_run, saved_steps
 from agents.saving import reward_statistics_path
 from agents.tensorboard import flat, subsystem_prefix
 from agents.tensorboard_layout import layout_of
-from agents.training import TrainingOptions, make_plan, train
+from agents.training import train
 from agents.vector_env import make_native_vec_env
 from kml_envs.command_line import parse_pairs
 from kml_envs.errors import UserError
@@ -70,7 +71,7 @@ def options(folder, small, *, env=TUNE, algo="ppo", **changes):
 def short_validation(monkeypatch, one_thread):
     """Two validation workloads instead of all, and short lessons of the teachers."""
     monkeypatch.setattr("agents.teaching.UPDATES", 20)
-    monkeypatch.setattr("agents.training.VALIDATION_SUITE", ("zipf-0.8", "hot-cold-0.5-0.5"))
+    monkeypatch.setattr("agents.plan.VALIDATION_SUITE", ("zipf-0.8", "hot-cold-0.5-0.5"))
 
 
 @pytest.mark.parametrize(("env", "algo"), CASES)
@@ -501,7 +502,8 @@ def test_an_entry_may_say_how_often_to_evaluate(small, tmp_path):
     assert (written.eval_freq, written.eval_deployment) == (0, 0) and not {"eval_freq"} & set(written.model)
 
 
-def test_an_entry_may_hold_arguments_of_the_environment():
+def test_an_entry_may_hold_arguments_of_the_environment(monkeypatch):
+    monkeypatch.setattr("agents.plan.VALIDATION_SUITE", "validation")
     plan = make_plan(TrainingOptions(env="kml/DamonMonitor-v0"))
     assert plan.env_kwargs["efficiency"] == "none"
     assert "efficiency" not in plan.played_kwargs
