@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
 from agents.benchmark_work import TrainingInterruptedError, Unit
-from agents.callbacks import stoppable
+from agents.stopping import stoppable
 from kml_envs.errors import UserError
 
 _LOOK_S = 0.5  # between two looks for a request to stop

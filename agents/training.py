@@ -21,17 +21,7 @@ from agents.algorithms import Algorithm, check_device, find_algorithm, make_mode
 from agents.allocator import keep_freed_memory
 from agents.average_reward import AverageReward
 from agents.baselines import Contender, names_of
-from agents.callbacks import (
-    Evaluate,
-    LogEpisodes,
-    RefillReplayBuffer,
-    SaveCheckpoints,
-    ShowProgress,
-    Stop,
-    Stopped,
-    StopRequest,
-    stoppable,
-)
+from agents.callbacks import Evaluate, LogEpisodes, RefillReplayBuffer, SaveCheckpoints, ShowProgress
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.deployment import Deployments, deploy
 from agents.hyperparameter_files import constructor_arguments
@@ -40,6 +30,7 @@ from agents.plan import HELD_OUT_SUITE, Plan, TrainingOptions, make_plan
 from agents.run_folder import RunFolder, check_event_folder, make_event_folder
 from agents.saving import restore_parameters, restore_reward_statistics, save_model
 from agents.standardize import standardization
+from agents.stopping import Stop, Stopped, StopRequest, stoppable
 from agents.teaching import Teachers, find_teachers, learn_from_teachers
 from agents.tensorboard import RecordSystem
 from agents.tensorboard_layout import layout_of

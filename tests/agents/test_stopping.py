@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from agents import teaching
-from agents.callbacks import Evaluate, Stop, Stopped, StopRequest
+from agents.callbacks import Evaluate
 from agents.plan import TrainingOptions
 from agents.run_folder import saved_steps
+from agents.stopping import Stop, Stopped, StopRequest
 from agents.teaching import learn_from_teachers
 from agents.training import train
 from kml_envs.errors import run_command
