@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kml_envs.command_line import not_negative, parse_pairs
 from kml_envs.errors import OneLineParser, run_command
+from kml_envs.long_episodes import UNITS
 
 
 def main() -> int:
@@ -63,9 +64,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--deployment",
         type=not_negative,
-        default=60.0,
         metavar="VOLUMES",
-        help="volumes of user writes of the second table, under mode auto; 0: none (default: %(default)g)",
+        help=f"volumes of user writes of the second table, under mode auto; 0: none (default: {UNITS:g})",
     )
     add("--explain", action="store_true", help="say what drives the agent instead, and draw its choices")
     add("--output", type=Path, metavar="FOLDER", help="where --explain draws (default: logs/explanations/NAME)")

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import torch
 
 from agents.baselines import TUNE, Contender, named_contender, names_of, suite_of
-from agents.benchmark_suites import SUITES, find_suite
+from agents.benchmark_suites import SUITES, BenchmarkSuite, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.damo_records import check_recordable, write_episodes
 from agents.deployment import Deployed, Deployments, can_deploy, deploy
@@ -24,7 +24,7 @@ from agents.results import Comparison
 from agents.shipped import check_complete, find_agent, load_agent
 from agents.suite_report import play_suite, report_suite, shipped_policies, version_warning
 from kml_envs.errors import UserError
-from kml_envs.long_episodes import is_own
+from kml_envs.long_episodes import UNITS, is_own
 
 DEFAULT_SPLIT = "held-out"
 FIRST_SEED = 1001
@@ -53,8 +53,8 @@ class JudgingOptions:
         damo: File for what the monitor finds in an episode on each workload, as records of damo.
         quiet: Whether to keep still while playing.
         deployment: Length of the deployments of a second table, under mode `auto`, in what
-            `kml_envs.long_episodes.unit_of` says; 0: without one. A built-in algorithm has none, nor has a subsystem of
-            one's own without a window.
+            `kml_envs.long_episodes.unit_of` says; None: the usual one; 0: without the table. A built-in algorithm has
+            none, nor has a subsystem of one's own without a window.
         explain: Whether to explain the agent instead.
         output: Where pictures of the explanation go.
     """
@@ -75,7 +75,7 @@ class JudgingOptions:
     plot: Path | None = None
     damo: Path | None = None
     quiet: bool = False
-    deployment: float = 0.0
+    deployment: float | None = None
     explain: bool = False
     output: Path | None = None
 
@@ -100,8 +100,8 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     seeds = _seeds(options)
     check_writable(options.json, options.csv, options.plot, options.damo)
     check_format(options.plot)
-    if len(options.workloads) == 1 and options.workloads[0] in SUITES:
-        return _judge_suite(options, seeds, told)
+    if (suite := _benchmark(options)) is not None:
+        return _judge_suite(suite, options, seeds, told)
     judged = _judged(options)
     check_recordable(options.damo, judged.env_id)
 
@@ -151,9 +151,13 @@ def _deployments(
     judged: Contender, options: JudgingOptions, workloads: Sequence[str], seeds: Sequence[int]
 ) -> Deployments | None:
     """The deployments of the second table, if there is to be one."""
-    if options.deployment <= 0 or judged.builtin or not can_deploy(judged.env_id, judged.env_kwargs):
-        return None
-    return Deployments.on_every(judged, workloads, seeds, options.deployment)
+    units = UNITS if options.deployment is None else options.deployment
+    if units > 0 and not judged.builtin and can_deploy(judged.env_id, judged.env_kwargs):
+        return Deployments.on_every(judged, workloads, seeds, units)
+    if options.deployment:
+        lacking = "is not deployed" if judged.builtin else f"cannot be deployed: {judged.env_id} has no window"
+        raise UserError(f"--deployment {options.deployment:g}: {judged.name} {lacking}; leave it out, or give 0")
+    return None
 
 
 def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str], None]) -> Deployed:
@@ -164,13 +168,31 @@ def _deploy(judged: Contender, deployments: Deployments, progress: Callable[[str
     return deployed
 
 
-def _judge_suite(options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:
-    """Play a benchmark suite with its shipped agent, or with the policy that is given."""
-    suite = find_suite(options.workloads[0])
+def _benchmark(options: JudgingOptions) -> BenchmarkSuite | None:
+    """The benchmark suite that is to be played, if it is one."""
+    benchmarks = [name for name in options.workloads if name in SUITES]
+    if benchmarks and len(options.workloads) > 1:
+        raise UserError(
+            f"--suite {benchmarks[0]}: is a benchmark with workloads of its own: give neither other suites beside it "
+            "nor --workload or --trace"
+        )
+    return find_suite(benchmarks[0]) if benchmarks else None
+
+
+def _judge_suite(suite: BenchmarkSuite, options: JudgingOptions, seeds: tuple[int, ...], told: TextIO) -> str:
+    """Play a benchmark suite with its shipped agent, or with the one that is given."""
     if options.damo is not None:
         raise UserError(f"--suite {suite.name}: plays several agents: --damo does not go with it")
-    if options.mode is not None or options.policy is not None:
+    if options.mode is not None or options.policy is not None or "mode" in options.env_kwargs:
         raise UserError(f"--suite {suite.name}: is for agents that always act: --policy and --mode do not go with it")
+    if options.deployment is not None:
+        raise UserError(f"--suite {suite.name}: says itself how long agents are deployed: leave --deployment out")
+    if options.model is None and options.agent is None and (options.env or options.algo or options.trust):
+        raise UserError(
+            f"--suite {suite.name}: plays {suite.env_id} with the agent that is shipped: --env, --algo and --trust go "
+            "with a model only"
+        )
+    _check_chosen_elsewhere(options)
     suite = replace(suite, env_kwargs={**suite.env_kwargs, **options.env_kwargs}, episode_seeds=seeds)
     if options.model is None and options.agent is None:
         policies = shipped_policies(suite)
@@ -192,8 +214,11 @@ def _explain(options: JudgingOptions, told: TextIO) -> str:
     """Explain an agent instead of judging it."""
     if options.policy is not None:
         raise UserError("--explain: is for agents: --policy does not go with it")
-    if options.json or options.csv or options.plot or options.damo or options.mode is not None:
+    moded = options.mode is not None or "mode" in options.env_kwargs
+    if options.json or options.csv or options.plot or options.damo or moded:
         raise UserError("--explain: draws into --output: --json, --csv, --plot, --damo and --mode do not go with it")
+    if options.deployment is not None:
+        raise UserError("--explain: deploys nothing: --deployment does not go with it")
     if set(options.workloads) & set(SUITES):
         raise UserError("--explain: --suite takes suites of workloads here, and --agent the agent")
     seeds = _seeds(replace(options, n_seeds=EPISODES) if options.seeds is None and options.n_seeds is None else options)
@@ -210,11 +235,12 @@ def _judged(options: JudgingOptions) -> Contender:
     """The policy and its environment."""
     if sum(given is not None for given in (options.model, options.policy, options.agent)) != 1:
         raise UserError("give either a model or --policy or --agent (see --help)")
+    _check_chosen_elsewhere(options)
     mode = {} if options.mode is None else {"mode": options.mode}
-    if "workloads" in options.env_kwargs:
-        raise UserError("--env-kwargs workloads: choose them by --suite, --workload or --trace")
     if options.policy is not None:
-        return named_contender(options.policy, options.env or TUNE, {**options.env_kwargs, **mode})
+        if options.algo is not None or options.trust:
+            raise UserError("--algo and --trust do not go with --policy: they are for models without a run folder")
+        return named_contender(options.policy, TUNE if options.env is None else options.env, _given(options))
     if options.agent is not None:
         check_complete(options.env, options.algo, options.trust)
         shipped = load_agent(options.agent, env_kwargs=options.env_kwargs)
@@ -225,6 +251,19 @@ def _judged(options: JudgingOptions) -> Contender:
         options.model, env_id=options.env, env_kwargs=options.env_kwargs, algo=options.algo, trust=options.trust
     )
     return Contender(f"agent ({loaded.algo})", loaded.env_id, {**loaded.env_kwargs, **mode}, lambda space: loaded.model)
+
+
+def _given(options: JudgingOptions) -> dict[str, Any]:
+    """The arguments of the environment that the user gives."""
+    return {**options.env_kwargs, **({} if options.mode is None else {"mode": options.mode})}
+
+
+def _check_chosen_elsewhere(options: JudgingOptions) -> None:
+    """Refuse arguments of the environment that options of their own say."""
+    if "workloads" in options.env_kwargs:
+        raise UserError("--env-kwargs workloads: choose them by --suite, --workload or --trace")
+    if options.mode is not None and "mode" in options.env_kwargs:
+        raise UserError("--env-kwargs mode: is said by --mode already")
 
 
 def _seeds(options: JudgingOptions) -> tuple[int, ...]:

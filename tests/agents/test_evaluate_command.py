@@ -12,6 +12,7 @@ import pytest
 
 from agents.judging import JudgingOptions, judge
 from agents.results import METRICS
+from kml_envs.long_episodes import UNITS
 
 COMMAND = Path(__file__).parents[2] / "evaluate.py"
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -61,11 +62,28 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "greedy", "csv": Path()}, "is a folder"),
         ({"policy": "greedy", "plot": Path("out.foo")}, "picture format"),
         ({"model": Path("none.zip")}, "no such file"),
+        ({"policy": "greedy", "algo": "ppo"}, "--algo and --trust do not go with --policy"),
+        ({"policy": "greedy", "trust": True}, "--algo and --trust do not go with --policy"),
+        ({"policy": "greedy", "mode": "auto", "env_kwargs": {"mode": "learning"}}, "is said by --mode already"),
+        ({"policy": "greedy", "env": ""}, "unknown environment ''"),
+        ({"policy": "greedy", "deployment": 5.0}, "--deployment 5: greedy is not deployed"),
+        ({"agent": "lfs-tune", "explain": True, "deployment": 5.0}, "--deployment does not go with it"),
+        ({"agent": "lfs-tune", "explain": True, "env_kwargs": {"mode": "auto"}}, "--mode do not go with it"),
+        ({"workloads": ("lfs-tune", "uniform")}, "neither other suites beside it nor --workload"),
+        ({"workloads": ("lfs-tune", "trace:x.csv"), "agent": "lfs-tune"}, "nor --workload or --trace"),
+        ({"workloads": ("lfs-tune",), "deployment": 0.0}, "leave --deployment out"),
+        ({"workloads": ("lfs-tune",), "env": "kml/LfsVictim-v0"}, "go with a model only"),
+        ({"workloads": ("lfs-tune",), "algo": "ppo"}, "go with a model only"),
+        ({"workloads": ("lfs-tune",), "trust": True}, "go with a model only"),
+        ({"workloads": ("lfs-tune",), "agent": "lfs-tune", "algo": "ppo"}, "do not go with --agent"),
+        ({"workloads": ("lfs-tune",), "env_kwargs": {"workloads": "uniform"}}, "choose them by"),
+        ({"workloads": ("lfs-tune",), "env_kwargs": {"mode": "learning"}}, "do not go with it"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arguments, reason):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("agents.judging.compare", lambda *_, **__: pytest.fail("something was played"))
+    for play in ("compare", "play_suite", "explain"):
+        monkeypatch.setattr(f"agents.judging.{play}", lambda *_, **__: pytest.fail("something was played"))
     with pytest.raises(ValueError, match=reason) as error:
         judge(JudgingOptions(**arguments), sys.stderr)
     assert "\n" not in str(error.value)
@@ -75,7 +93,9 @@ def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arg
 def test_the_setting_that_the_page_shows_fits(tmp_path, small):
     small.pop("workloads")
     [policy] = re.findall(r"--policy (constant:[-0-9.,]+)`", PAGE.read_text())
-    options = JudgingOptions(policy=policy, env_kwargs=small, workloads=("uniform",), n_seeds=1, quiet=True)
+    options = JudgingOptions(
+        policy=policy, env_kwargs=small, workloads=("uniform",), n_seeds=1, quiet=True, deployment=0.0
+    )
     assert f"Policy {policy}" in judge(options, sys.stderr)
 
 
@@ -114,6 +134,25 @@ def test_files_hold_every_episode(tmp_path, small, capsys):
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_deployments_are_as_long_as_usual_unless_it_is_said(monkeypatch, small):
+    asked = []
+    monkeypatch.setattr("agents.judging.Deployments.on_every", lambda *arguments: asked.append(arguments[-1]))
+    monkeypatch.setattr("agents.judging.compare", lambda *_, **__: None)
+    monkeypatch.setattr("agents.judging.report", lambda comparison: "told")
+    small.pop("workloads")
+    for deployment in (None, 8.0, 0.0):
+        options = JudgingOptions(
+            policy="random-action",
+            env_kwargs=small,
+            workloads=("uniform",),
+            n_seeds=1,
+            quiet=True,
+            deployment=deployment,
+        )
+        assert judge(options, sys.stderr) == "told"
+    assert asked == [UNITS, 8.0]
+
+
 def test_files_hold_the_deployments_too(tmp_path, small):
     small.pop("workloads")
     files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv")}
@@ -150,7 +189,9 @@ def test_own_trace_is_played(tmp_path, small):
     small.pop("workloads")
     trace = tmp_path / "mine.csv"
     trace.write_text("time,op,offset,size\n" + "".join(f"{i},W,{4096 * (i * 37 % 500)},4096\n" for i in range(2000)))
-    options = JudgingOptions(policy="random-action", env_kwargs=small, workloads=(f"trace:{trace}",), n_seeds=1)
+    options = JudgingOptions(
+        policy="random-action", env_kwargs=small, workloads=(f"trace:{trace}",), n_seeds=1, deployment=0.0
+    )
     assert f"trace:{trace}" in judge(options, sys.stderr)
 
 

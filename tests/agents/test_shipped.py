@@ -124,7 +124,7 @@ def test_evaluation_and_serving_take_agents_by_name(make_run, tmp_path, small, m
     export_agent([make_run()[0]], "try-out", tmp_path)
     for module in ("judging", "serving"):
         monkeypatch.setattr(f"agents.{module}.load_agent", functools.partial(load_agent, folder=tmp_path))
-    told = judge(JudgingOptions(agent="try-out", workloads=("uniform",), n_seeds=1), sys.stderr)
+    told = judge(JudgingOptions(agent="try-out", workloads=("uniform",), n_seeds=1, deployment=0.0), sys.stderr)
     assert "The agent (try-out)" in told
     for options, reason in (
         ({"agent": "tri-out"}, "Did you mean 'try-out'"),
