@@ -61,7 +61,7 @@ def load_model(
         path: A zip file in a run folder of `train.py`, or the folder, whose best model is meant.
         env_id: The environment; None: that of the run.
         env_kwargs: Replace single arguments of the run's environment.
-        algo: The algorithm; None: that of the run.
+        algo: The algorithm; None: that of the run, from which it must not differ.
         trust: Whether a zip file without a run folder may be unpickled, which runs code that it contains.
 
     Raises:
@@ -77,6 +77,8 @@ def load_model(
         )
     if algo not in ALGORITHMS:
         raise unknown_name("algorithm", algo, ALGORITHMS)
+    if algo != arguments.get("algo", algo):
+        raise UserError(f"--algo {algo}: {saved.model} was trained with {arguments['algo']}, as its run folder says")
     own = {key: value for key, value in arguments.get("env_kwargs", {}).items() if key not in TRAINING_ONLY}
     kwargs = {**own, **(env_kwargs or {})}
     environment = make_native_vec_env(env_id, 1, {**kwargs, "efficiency": "none"})

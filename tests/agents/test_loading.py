@@ -110,6 +110,7 @@ def test_what_does_not_fit_is_told_in_one_line(run, tmp_path):
     for arguments, reason in (
         ({"env_id": VICTIM}, "does not fit ppo on kml/LfsVictim-v0"),
         ({"algo": "pop"}, "unknown algorithm 'pop'"),
+        ({"algo": "sac"}, "--algo sac: .* was trained with ppo"),
         ({"env_id": "kml/Nothing-v0"}, "unknown environment"),
         ({"env_kwargs": {"nonsense": 1}}, "does not take these arguments"),
     ):
