@@ -121,9 +121,14 @@ class ConstantPolicy:
             raise UserError(
                 f"constant policy: {action_space.shape[0]} numbers (or one for all) needed, {len(action)} given"
             )
-        self._action = np.broadcast_to(np.array(action, np.float32), action_space.shape)
-        if not action_space.contains(np.array(self._action)):
-            raise UserError(f"constant policy {action}: numbers must lie within the action space")
+        low, high = action_space.low, action_space.high
+        numbers = np.broadcast_to(np.array(action, np.float64), action_space.shape)
+        if not ((low <= numbers) & (numbers <= high)).all():  # before float32, which some numbers are too large for
+            raise UserError(
+                f"constant policy {', '.join(f'{number:g}' for number in action)}: numbers must lie within the action "
+                f"space, {low.min():g} to {high.max():g}"
+            )
+        self._action = numbers.astype(np.float32)
 
     def predict(
         self,
@@ -183,13 +188,13 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
         return _pacing_contender(name, env_kwargs)
     if env_id in DAMON_ENVIRONMENTS:
         return _damon_contender(name, env_id, env_kwargs)
-    policy, _, placement = name.partition("/")
+    policy, slash, placement = name.partition("/")
     if policy not in BUILTIN_POLICIES:
         raise unknown_name("policy", policy, policy_names())
     kwargs = {**env_kwargs, "builtin": policy, "mode": "emergency"}
     for units_only in ("share", "probes"):
         kwargs.pop(units_only, None)
-    if placement and placement not in PLACEMENTS:
+    if slash and placement not in PLACEMENTS:
         raise unknown_name("placement", placement, PLACEMENTS)
     if placement and placement != env_placement(env_id, env_kwargs):
         # Both keep the same number of sections free: a comparison of placements, not of spare space.
@@ -267,14 +272,14 @@ def named_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> Co
         if env_id not in (TUNE, VICTIM):
             raise UserError(f"policy '{name}': {env_id} has no such oracle to play: {TUNE} and {VICTIM} have")
         return Contender(ORACLES[name].value, env_id, env_kwargs, builtin=True, oracle=ORACLES[name])
-    kind, _, argument = name.partition(":")
+    kind, colon, argument = name.partition(":")
     if name == "rule" and env_id in (VICTIM, PACING):
         from agents import pace_search, rule_search  # these import this module, and torch
 
         rule = rule_search.RulePolicy if env_id == VICTIM else pace_search.RulePolicy
         return Contender(name, env_id, env_kwargs, lambda space: rule())
     if kind == "random-action":
-        seed = int(_numbers(argument)[0]) if argument else 0
+        seed = _seed(argument) if colon else 0
         return Contender(name, env_id, env_kwargs, lambda space: RandomPolicy(space, seed))
     if kind == "constant":
         action = _numbers(argument)
@@ -355,5 +360,11 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise UserError(
-            f"'{text}': numbers separated by commas are accepted, such as constant:0 or random-action:7"
+            f"policy 'constant:{text}': numbers separated by commas are accepted, such as constant:0 or constant:0.5,1"
         ) from None
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"policy 'random-action:{text}': a whole number from 0 on is accepted, such as random-action:7")
+    return int(text)
