@@ -21,7 +21,6 @@ from kml_envs.errors import UserError, unknown_name
 from kml_envs.lfs.config import LfsConfig, PlacementConfig
 from kml_envs.lfs.oracle import OracleKind
 from kml_envs.memory_suites import make_memory_workload, memory_workload_names
-from kml_envs.proxy.modes import AUTO, parse_mode
 from kml_envs.suites import make_workload, workload_names
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -182,8 +181,6 @@ def builtin_contender(name: str, env_id: str, env_kwargs: Mapping[str, Any]) -> 
     Raises:
         UserError: There is no such algorithm or placement.
     """
-    if (mode := env_kwargs.get("mode", AUTO)) != AUTO:
-        parse_mode(mode)  # replaced below, but a mistake all the same
     if env_id == PACING:
         return _pacing_contender(name, env_kwargs)
     if env_id in DAMON_ENVIRONMENTS:

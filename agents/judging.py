@@ -18,7 +18,7 @@ from agents.evaluation import check_oracle, compare, report
 from agents.explaining import EPISODES, explain
 from agents.exports import check_writable, write_csv, write_json
 from agents.loading import load_model
-from agents.playing import make_environment
+from agents.playing import check_arguments, make_environment
 from agents.plots import check_format, write_plot
 from agents.results import Comparison
 from agents.shipped import check_complete, find_agent, load_agent
@@ -113,13 +113,12 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         if options.workloads or options.json or options.csv or options.plot:
             raise UserError(f"--suite, --workload, --trace, --json, --csv and --plot do not go with {judged.env_id}")
         chosen = seeds if options.seeds or options.n_seeds else HELD_OUT_SEEDS
+        _check_playable(options, judged, None)
         deployments = _deployments(judged, options, (), chosen)
         text = compare_costs(judged.name, judged.env_id, judged.env_kwargs, judged.make_policy, chosen, progress)
         return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress).text}"
     workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
-    environment = make_environment(judged.env_id, judged.env_kwargs, workloads[0], 1)
-    judged.make_policy(environment.single_action_space)  # a policy that does not fit is told before anybody plays
-    environment.close()
+    _check_playable(options, judged, workloads[0])
     check_oracle(judged, workloads)
     deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
@@ -194,6 +193,7 @@ def _judge_suite(suite: BenchmarkSuite, options: JudgingOptions, seeds: tuple[in
         )
     _check_chosen_elsewhere(options)
     suite = replace(suite, env_kwargs={**suite.env_kwargs, **options.env_kwargs}, episode_seeds=seeds)
+    check_arguments(suite.env_id, suite.env_kwargs, suite.played[0])
     if options.model is None and options.agent is None:
         policies = shipped_policies(suite)
         suite = replace(suite, start=find_agent(suite.name).hyperparameters.get("policy_kwargs", {}))
@@ -226,6 +226,7 @@ def _explain(options: JudgingOptions, told: TextIO) -> str:
     if is_own(judged.env_id):
         raise UserError(f"--explain: {judged.env_id} tells no measure of its episodes")
     workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
+    _check_playable(options, judged, workloads[0])
     name = (options.agent or str(options.model and options.model.stem)).replace(":", "-seed-")
     tell = (lambda what: None) if options.quiet else (lambda what: print(f"playing {what} ...", file=told, flush=True))
     return explain(judged, workloads, seeds, name=name, shipped=options.agent, folder=options.output, tell=tell)
@@ -256,6 +257,15 @@ def _judged(options: JudgingOptions) -> Contender:
 def _given(options: JudgingOptions) -> dict[str, Any]:
     """The arguments of the environment that the user gives."""
     return {**options.env_kwargs, **({} if options.mode is None else {"mode": options.mode})}
+
+
+def _check_playable(options: JudgingOptions, judged: Contender, workload: str | None) -> None:
+    """See that a policy and the arguments of its environment fit, before anybody plays."""
+    given = judged.env_kwargs if options.policy is None else _given(options)
+    check_arguments(judged.env_id, given, workload)
+    environment = make_environment(judged.env_id, judged.env_kwargs, workload, 1)
+    judged.make_policy(environment.single_action_space)
+    environment.close()
 
 
 def _check_chosen_elsewhere(options: JudgingOptions) -> None:

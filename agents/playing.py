@@ -18,6 +18,7 @@ from agents.baselines import PACING, VICTIM, Array, Contender, Policy, PolicyMak
 from agents.results import CHARGED_COST, EVERYTHING, METRICS, Evaluation
 from agents.statistics import FloatArray
 from agents.vector_env import NativeEnv, make_native_env
+from kml_envs.envs.domains import comparison_of
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
 
 
@@ -189,22 +190,49 @@ def play_out(environment: NativeEnv, make_policy: PolicyMaker, seeds: Sequence[i
     return infos, paid
 
 
-def make_environment(env_id: str, env_kwargs: Mapping[str, Any], workload: str, instances: int) -> NativeEnv:
+def make_environment(env_id: str, env_kwargs: Mapping[str, Any], workload: str | None, instances: int) -> NativeEnv:
     """The native vector environment of one workload, whose rows stand still at the end of their episodes.
 
     No efficiency is estimated: the savings against the built-in algorithm follow from its own row of the comparison.
     A seed names the same episode under every mode.
 
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments, but for workload, efficiency and autoreset mode.
+        workload: Name; None: the environment has no workloads to choose from.
+        instances: Rows.
+
     Raises:
         UserError: The id or an argument is not known, or a value is out of range.
     """
-    return _make_environment(env_id, env_kwargs, [workload], instances)
+    return _make_environment(env_id, env_kwargs, [] if workload is None else [workload], instances)
+
+
+def check_arguments(env_id: str, env_kwargs: Mapping[str, Any], workload: str | None) -> None:
+    """Find out whether an environment takes the arguments that the user gives, before some of them are replaced.
+
+    Where policies play, efficiency and autoreset mode are ours, and where a built-in algorithm plays, so are the mode
+    and what belongs to it, and `builtin`. A mistake in these is one all the same.
+
+    Args:
+        env_id: The environment.
+        env_kwargs: Its arguments as they were given.
+        workload: Name of one that is to be played; None: the environment has none to choose from.
+
+    Raises:
+        UserError: The id or an argument is not known, a value is out of range, or arguments contradict each other.
+    """
+    chosen = {} if workload is None else {"workloads": [workload]}
+    arguments = {"efficiency": "none", "autoreset_mode": "disabled", **env_kwargs, **chosen}
+    domains, _ = comparison_of(env_id, env_kwargs)
+    make_native_env(env_id, domains, arguments).close()
 
 
 def _make_environment(
     env_id: str, env_kwargs: Mapping[str, Any], workloads: Sequence[str], instances: int
 ) -> NativeEnv:
-    arguments = {**env_kwargs, "workloads": list(workloads), "efficiency": "none", "autoreset_mode": "disabled"}
+    chosen = {"workloads": list(workloads)} if workloads else {}
+    arguments = {**env_kwargs, **chosen, "efficiency": "none", "autoreset_mode": "disabled"}
     environment = make_native_env(env_id, instances, arguments)
     vector: Any = environment.unwrapped
     vector.play_every_seed()

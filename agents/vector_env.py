@@ -65,6 +65,8 @@ def make_native_env(env_id: str, n_envs: int, env_kwargs: Mapping[str, Any] | No
         )
     except TypeError as error:
         raise UserError(f"{env_id} does not take these arguments {dict(env_kwargs or {})}: {error}") from None
+    except gymnasium.error.Error as error:
+        raise UserError(f"environment '{env_id}': {' '.join(str(error).split())[:200]}") from None
 
 
 class NativeVecEnv(VecEnv):

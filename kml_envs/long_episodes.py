@@ -65,6 +65,7 @@ def with_long_episodes(env_id: str, arguments: Mapping[str, Any]) -> dict[str, A
 def window_of(env_id: str, arguments: Mapping[str, Any]) -> int:
     """Progress in one unit of an environment of one's own; 0: it has no window."""
     played = {**arguments, "mode": "recommendation", "efficiency": "none"}
+    played.pop("autoreset_mode", None)  # which vector environments have
     environment: Any = gymnasium.make(find_environment(env_id), disable_env_checker=True, **played).unwrapped
     window = int(environment.proxy.options.window or 0)
     environment.close()

@@ -85,6 +85,9 @@ def describe_comparison(wanted: int | str, segments: int) -> str:
 
 def _arguments_of(env_id: str) -> Any:  # noqa: ANN401 (a subclass of LfsArguments)
     """What holds the arguments of an environment of the file system; None for others."""
-    module, _, name = str(gymnasium.spec(find_environment(env_id)).entry_point).partition(":")
-    arguments = getattr(getattr(importlib.import_module(module), name), "arguments", None)
+    entry_point = gymnasium.spec(find_environment(env_id)).entry_point
+    if isinstance(entry_point, str):
+        module, _, name = entry_point.partition(":")
+        entry_point = getattr(importlib.import_module(module), name)
+    arguments = getattr(entry_point, "arguments", None)
     return arguments if hasattr(arguments, "domain_count") else None

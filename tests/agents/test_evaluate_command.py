@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, and what it says of mistakes."""
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -10,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.baselines import TUNE, VICTIM, compared_builtins
+from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.judging import JudgingOptions, judge
 from agents.results import METRICS
+from kml_envs.errors import UserError
 from kml_envs.long_episodes import UNITS
+from kml_envs.registration import environment_ids
 
 COMMAND = Path(__file__).parents[2] / "evaluate.py"
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -97,6 +102,49 @@ def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arg
         judge(JudgingOptions(**arguments), sys.stderr)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("env_id", environment_ids())
+def test_mistakes_in_arguments_that_are_replaced_are_mistakes(monkeypatch, env_id):
+    monkeypatch.setattr("agents.judging.compare", lambda *_, **__: pytest.fail("something was played"))
+    workload = "bursts-2-1" if env_id in DAMON_ENVIRONMENTS else "uniform"
+    builtin = compared_builtins(env_id, {})[0].name
+    for policy in (builtin, "random-action", *(["clairvoyant", "greedy/dac"] if env_id in (TUNE, VICTIM) else [])):
+        for name, value, reason in (
+            ("builtin", "xyz", "unknown built-in algorithm 'xyz'"),
+            ("efficiency", "xyz", "unknown efficiency 'xyz'"),
+            ("autoreset_mode", "xyz", "unknown autoreset mode 'xyz'"),
+            ("mode", "xyz", "unknown mode 'xyz'"),
+            ("mode", [1], "mode"),
+            ("share", 7.0, "share"),
+        ):
+            options = JudgingOptions(policy=policy, env=env_id, env_kwargs={name: value}, workloads=(workload,))
+            with pytest.raises(UserError, match=reason) as error:
+                judge(options, sys.stderr)
+            assert "\n" not in str(error.value)
+
+
+def test_the_same_holds_for_agents_and_benchmark_suites(monkeypatch):
+    for play in ("compare", "play_suite", "explain"):
+        monkeypatch.setattr(f"agents.judging.{play}", lambda *_, **__: pytest.fail("something was played"))
+    for arguments in ({"agent": "lfs-tune"}, {"agent": "lfs-tune", "explain": True}, {"workloads": ("lfs-tune",)}):
+        for name in ("builtin", "efficiency", "autoreset_mode"):
+            with pytest.raises(UserError, match=r"unknown .* 'xyz'"):
+                judge(JudgingOptions(env_kwargs={name: "xyz"}, **arguments), sys.stderr)
+
+
+@pytest.mark.usefixtures("tutorial_module")
+def test_a_policy_that_a_subsystem_of_ones_own_lacks_is_told_before_anything_is_played():
+    told = io.StringIO()
+    for arguments, reason in (
+        ({"policy": "greedy"}, "does not take these arguments"),
+        ({"policy": "constant:0"}, "actions are numbers"),
+        ({"policy": "random-action", "env_kwargs": {"autoreset_mode": "xyz"}}, "unknown autoreset mode 'xyz'"),
+        ({"policy": "random-action", "env_kwargs": {"window": None}, "deployment": 4.0}, "has no window"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            judge(JudgingOptions(env="readahead:tutorial/Readahead-v0", **arguments), told)
+    assert told.getvalue() == ""
 
 
 def test_the_setting_that_the_page_shows_fits(tmp_path, small):
