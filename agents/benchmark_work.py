@@ -39,7 +39,7 @@ from agents.results import CHARGED_COST, EVERYTHING
 from agents.start_search import budget_of, read_start, search_start, write_start
 from agents.training import train
 from kml_envs.errors import UserError
-from kml_envs.files import write_text
+from kml_envs.files import make_writable_folder, write_text
 from kml_envs.suites import SUITE_VERSION
 
 QUICK_ROWS = 8  # environments stepped together when trying out
@@ -99,8 +99,8 @@ class SuiteFolder:
             UserError: It cannot be written, or was made with other settings.
         """
         settings, file = self._settings(), self.path / "benchmark.yml"
+        make_writable_folder(self.path, "--output")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             if not file.is_file():
                 write_text(file, yaml.safe_dump(settings, sort_keys=False))
             found = yaml.safe_load(file.read_text())

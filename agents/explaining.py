@@ -19,7 +19,7 @@ from agents.shipped import CARD, find_agent
 from agents.statistics import FloatArray
 from agents.tables import format_table
 from agents.watching import Decisions, decisions_of
-from kml_envs.errors import UserError
+from kml_envs.files import make_writable_folder
 
 EPISODES = 2
 PLAIN_WORDS = "## In plain words"
@@ -57,10 +57,7 @@ def explain(
         UserError: The folder cannot be written.
     """
     folder = DEFAULT_FOLDER / name if folder is None else folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {folder}: {error.strerror}") from None
+    make_writable_folder(folder, "--output")
     measure, (features, numbers) = measure_of(judged.env_id), _names(judged, workloads[0])
     decisions: dict[str, Decisions] = {}
     values = []

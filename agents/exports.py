@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from agents.results import Comparison
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval
 from kml_envs.errors import UserError
-from kml_envs.files import write_text
+from kml_envs.files import check_writable, write_text
 from kml_envs.lfs.oracle import OracleKind
 from kml_envs.proxy.modes import Mode
 from kml_envs.suites import SUITE_VERSION
@@ -31,19 +32,25 @@ _DEPLOYMENT_COLUMNS = (
 """What is told of deployments, as `Outcome` has it."""
 
 
-def check_writable(*paths: Path | None) -> None:
+def check_outputs(outputs: Mapping[str, Path | None], played: Iterable[Path]) -> None:
     """Find out before the episodes are played whether their results can be written.
 
+    Args:
+        outputs: Files by the options that name them; None: it is not wanted.
+        played: Files that are read.
+
     Raises:
-        UserError: A folder does not exist, or a path is a folder.
+        UserError: A file cannot be written, or would overwrite another one, or what is played.
     """
-    for path in paths:
+    taken = {os.path.realpath(path): "a file that is to be played" for path in played}
+    for option, path in outputs.items():
         if path is None:
             continue
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder, a file name is needed")
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.parent}")
+        check_writable(path, option)
+        place = os.path.realpath(path)
+        if place in taken:
+            raise UserError(f"{option} {path}: is {taken[place]}, another one is needed")
+        taken[place] = f"the file of {option}"
 
 
 def write_json(

@@ -16,7 +16,7 @@ from agents.damo_records import check_recordable, write_episodes
 from agents.deployment import Deployed, Deployments, can_deploy, deploy
 from agents.evaluation import check_oracle, compare, report
 from agents.explaining import EPISODES, explain
-from agents.exports import check_writable, write_csv, write_json
+from agents.exports import check_outputs, write_csv, write_json
 from agents.loading import load_model
 from agents.playing import check_arguments, make_environment
 from agents.plots import check_format, write_plot
@@ -98,7 +98,9 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     if options.output is not None:
         raise UserError("--output: is where --explain draws; --json, --csv and --plot name files")
     seeds = _seeds(options)
-    check_writable(options.json, options.csv, options.plot, options.damo)
+    outputs = {name: getattr(options, name.strip("-")) for name in ("--json", "--csv", "--plot", "--damo")}
+    traces = [Path(name.removeprefix("trace:")) for name in options.workloads if name.startswith("trace:")]
+    check_outputs(outputs, traces if options.model is None else [*traces, options.model])
     check_format(options.plot)
     if (suite := _benchmark(options)) is not None:
         return _judge_suite(suite, options, seeds, told)

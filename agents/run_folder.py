@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shlex
@@ -34,7 +33,7 @@ import yaml
 
 from kml_envs import __version__
 from kml_envs.errors import UserError
-from kml_envs.files import write_text
+from kml_envs.files import make_writable_folder, write_text
 from kml_envs.suites import SUITE_VERSION
 
 TRAINING_ONLY = ("workloads", "mode", "efficiency")
@@ -103,12 +102,7 @@ def check_event_folder(folder: Path) -> None:
     Raises:
         UserError: It cannot.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--tensorboard-log {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--tensorboard-log {folder}: Permission denied")
+    make_writable_folder(folder, "--tensorboard-log")
 
 
 def make_event_folder(folder: Path, algo: str, env_name: str) -> Path:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import gymnasium
@@ -27,7 +26,7 @@ from agents.run_folder import find_saved_run
 from agents.shipped import check_complete, load_agent
 from agents.standardize import standardization
 from kml_envs.errors import UserError
-from kml_envs.files import write_atomically
+from kml_envs.files import check_writable, write_atomically
 from kml_envs.serve.client import ModelFiles, connect, next_data_set, recommend_and_go_on
 from kml_envs.serve.remote import RETRY_S, ServedEnv, StopServing
 
@@ -172,7 +171,7 @@ def _learn(
         where = find_saved_run(options.model).model.with_name("served_model.zip")
     spaces = model.observation_space, model.action_space
     model.set_env(DummyVecEnv([lambda: ServedEnv(open_files, *spaces, lambda: stop.wanted)]))
-    _check_place(where)
+    check_writable(where, "--save")
     say(f"learning on; saving to {where} every {options.save_freq} decisions")
     save = partial(write_atomically, where, lambda temporary: model.save(temporary))
     with standardization(model.policy, learning=True):
@@ -181,21 +180,6 @@ def _learn(
         except StopServing:
             pass
     save()
-
-
-def _check_place(where: Path) -> None:
-    """See that a file can be saved, before there is something to lose.
-
-    Raises:
-        UserError: It cannot.
-    """
-    try:
-        if where.is_dir():
-            raise UserError(f"--save {where}: is a folder, a file is needed")
-        with TemporaryFile(dir=where.parent):
-            pass
-    except OSError as error:
-        raise UserError(f"--save {where}: {error.strerror}") from None
 
 
 class _Connecting:

@@ -3,21 +3,67 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
+from kml_envs.errors import UserError
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let a function write a file under a temporary name of the same suffix, then rename it."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Find out whether a file can be written, by trying, before there is something to lose.
+
+    Args:
+        path: The file; one that is there already stays as it is.
+        option: The option of the command line that names it.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        if stat.S_ISDIR(mode := _kind(path)):
+            raise UserError(f"{option} {path}: is a folder, a file is needed")
+        if mode and not stat.S_ISREG(mode):  # a device or a pipe, which the file would replace
+            raise UserError(f"{option} {path}: is no regular file")
+        temporary = _temporary(path)
+        try:
+            temporary.touch()
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {path}: {error.strerror}") from None
+
+
+def make_writable_folder(folder: Path, option: str) -> None:
+    """Make a folder, and find out whether files can be written into it.
+
+    Args:
+        folder: The folder; one that is there already keeps its files.
+        option: The option of the command line that names it.
+
+    Raises:
+        UserError: It cannot be made, or not be written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,3 +74,16 @@ def write_text(path: Path, text: str) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as .npz."""
     write_atomically(path, lambda temporary: np.savez(temporary, **dict(arrays)))
+
+
+def _temporary(path: Path) -> Path:
+    """The name under which a file is written."""
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+def _kind(path: Path) -> int:
+    """The mode bits of what a path leads to; 0: nothing is there."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -63,8 +64,15 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "greedy", "n_seeds": 0}, "--n-seeds 0"),
         ({"policy": "greedy", "seeds": [1, 1]}, "must be different"),
         ({"policy": "greedy", "seeds": [1, 2], "n_seeds": 3}, "2 seeds are given"),
-        ({"policy": "greedy", "json": Path("nowhere/out.json")}, "there is no folder nowhere"),
-        ({"policy": "greedy", "csv": Path()}, "is a folder"),
+        ({"policy": "greedy", "json": Path("nowhere/out.json")}, "--json nowhere/out.json: No such file or directory"),
+        ({"policy": "greedy", "json": Path(__file__) / "out.json"}, "Not a directory"),
+        ({"policy": "greedy", "damo": Path("x" * 300)}, "--damo x+: File name too long"),
+        ({"policy": "greedy", "damo": Path("x" * 250)}, "--damo x+: File name too long"),
+        ({"policy": "greedy", "csv": Path()}, "--csv .: is a folder"),
+        ({"policy": "greedy", "csv": Path(os.devnull)}, "is no regular file"),
+        ({"policy": "greedy", "json": Path("out.json"), "csv": Path("./out.json")}, "is the file of --json"),
+        ({"policy": "greedy", "csv": Path("a.csv"), "workloads": ("trace:./a.csv",)}, "a file that is to be played"),
+        ({"model": Path("model.zip"), "json": Path("model.zip")}, "a file that is to be played"),
         ({"policy": "greedy", "plot": Path("out.foo")}, "picture format"),
         ({"model": Path("none.zip")}, "no such file"),
         ({"policy": "constant:nan"}, "constant policy nan: numbers must lie within the action space, -1 to 1"),
