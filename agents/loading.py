@@ -122,7 +122,10 @@ def untrained_model(
 
 def _find(path: Path) -> SavedRun:
     best = path / "best_model.zip"
-    return find_saved_run(best if path.is_dir() and best.is_file() else path)
+    saved = find_saved_run(best if path.is_dir() and best.is_file() else path)
+    if not isinstance(saved.arguments.get("env_kwargs", {}), Mapping):
+        raise UserError(f"{path}: env_kwargs in the args.yml of its run is not a mapping of names to values")
+    return saved
 
 
 def _rebuild(saved: SavedRun, algo: str, env_id: str, environment: NativeVecEnv) -> BaseAlgorithm:

@@ -12,7 +12,7 @@ No file holds code, and none is unpickled: the policy is rebuilt from `agent.yml
 
 from __future__ import annotations
 
-import shutil
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from agents.loading import LoadedModel, load_model, untrained_model
 from agents.run_folder import find_saved_run
 from agents.vector_env import make_native_vec_env
 from kml_envs.errors import UserError, unknown_name
-from kml_envs.files import write_text
+from kml_envs.files import DAMAGE, write_text
 
 FOLDER = Path(__file__).parent / "trained"
 SETTINGS, CARD = "agent.yml", "README.md"
@@ -156,10 +156,10 @@ def export_agent(runs: Sequence[Path], name: str, folder: Path = FOLDER) -> Ship
         folder: Where agents lie.
 
     Raises:
-        UserError: A run cannot be read, or the runs differ in more than their seeds.
+        UserError: A run cannot be read, the runs differ in more than their seeds, or the folder cannot be written.
     """
-    if not name.replace("-", "").isalnum() or name != name.lower():
-        raise UserError(f"'{name}': a shipped agent's name consists of small letters, digits and hyphens")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{,99}", name):
+        raise UserError(f"'{name}': a shipped agent's name consists of small letters, digits and hyphens, at most 100")
     exports = [_read(run) for run in runs]
     common, seeds = exports[0].common, [export.training["seed"] for export in exports]
     for run, export in zip(runs, exports, strict=True):
@@ -168,19 +168,35 @@ def export_agent(runs: Sequence[Path], name: str, folder: Path = FOLDER) -> Ship
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the runs have the seeds {seeds}: each needs one of its own")
     exports.sort(key=lambda export: -export.validation_score)
+    try:
+        _write_agent(name, folder, {**common, "trainings": [export.training for export in exports]}, exports)
+    except OSError as error:
+        raise UserError(f"{folder / name}: {error.strerror}") from None
+    return find_agent(name, folder)
+
+
+def _write_agent(name: str, folder: Path, settings: Mapping[str, Any], exports: Sequence[_Export]) -> None:
+    """Write an agent's files beside the one of the same name, and put them into its place."""
     folder.mkdir(parents=True, exist_ok=True)
-    card = folder / name / CARD
+    place = folder / name
+    card = place / CARD
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        made = Path(temporary) / name
+        made, replaced = Path(temporary) / name, Path(temporary) / "replaced"
         made.mkdir()
         for export in exports:
             np.savez_compressed(weights_path(made, export.training["seed"]), **export.parameters)
-        settings = {**common, "trainings": [export.training for export in exports]}
-        write_text(made / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+        write_text(made / SETTINGS, yaml.safe_dump(dict(settings), sort_keys=False))
         write_text(made / CARD, card.read_text() if card.is_file() else draft_card(name, settings))
-        shutil.rmtree(folder / name, ignore_errors=True)
-        made.rename(folder / name)
-    return find_agent(name, folder)
+        # A folder cannot take another one's place at once: between the two renames there is none, and whoever is
+        # interrupted there puts the old one back. After a kill it lies in the temporary folder.
+        try:
+            if place.exists():
+                place.rename(replaced)
+            made.rename(place)
+        except BaseException:
+            if replaced.exists() and not place.exists():
+                replaced.rename(place)
+            raise
 
 
 def draft_card(name: str, settings: Mapping[str, Any]) -> str:
@@ -229,11 +245,24 @@ class _Export:
 
 
 def _read(run: Path) -> _Export:
+    """Read a run folder.
+
+    Raises:
+        UserError: It is none, or something in it is missing or damaged.
+    """
+    if not run.is_dir():
+        found = "is a file, a run folder of train.py is needed" if run.exists() else "no such file or folder"
+        raise UserError(f"{run}: {found}")
+    described = sorted(run.glob("*/run.yml"))
+    if len(described) != 1:
+        raise UserError(f"{run}: is no run folder of train.py, which holds one */run.yml")
     loaded = load_model(run)
     saved = find_saved_run(run)
-    [described] = run.glob("*/run.yml")
-    origin = yaml.safe_load(described.read_text())
-    workloads = saved.arguments["env_kwargs"]["workloads"]
+    origin = _read_settings(described[0], ("seed", "suite_version", "versions", "git_revision"))
+    best = _best_score(run / "evaluations.npz")
+    workloads = saved.arguments.get("env_kwargs", {}).get("workloads")
+    if workloads is None:
+        raise UserError(f"{run}: its args.yml does not say what it was trained on (env_kwargs: workloads)")
     hyperparameters = dict(saved.hyperparameters)
     if isinstance(hyperparameters.get("imitate"), str):  # a file of the training's own, which does not ship
         hyperparameters["imitate"] = True
@@ -246,8 +275,6 @@ def _read(run: Path) -> _Export:
         "suite_version": origin["suite_version"],
         "versions": origin["versions"],
     }
-    with np.load(run / "evaluations.npz") as evaluations:
-        best = float(evaluations["scores"].mean(axis=1).max())
     training = {
         "seed": origin["seed"],
         "steps": loaded.num_timesteps,
@@ -256,3 +283,28 @@ def _read(run: Path) -> _Export:
     }
     state = loaded.model.policy.state_dict()
     return _Export(common, training, {name: value.numpy() for name, value in state.items()}, best)
+
+
+def _read_settings(path: Path, wanted: Sequence[str]) -> Mapping[str, Any]:
+    """Read a YAML file of a run that says certain things."""
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(settings, Mapping) or not set(wanted) <= settings.keys():
+        raise UserError(f"{path}: does not say {', '.join(wanted)}")
+    return settings
+
+
+def _best_score(path: Path) -> float:
+    """The best mean score of a run's evaluations."""
+    try:
+        with np.load(path, allow_pickle=False) as evaluations:
+            scores = np.asarray(evaluations["scores"], np.float64)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file: only runs that were evaluated can be compared") from None
+    except DAMAGE as error:
+        raise UserError(f"{path}: holds no evaluations: {' '.join(str(error).split())[:200]}") from None
+    if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
+        raise UserError(f"{path}: holds no evaluations with finite scores")
+    return float(scores.mean(axis=1).max())

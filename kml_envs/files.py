@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from kml_envs.errors import UserError
+
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading arrays that are cut short or overwritten raises; RuntimeError, where an archive seems encrypted."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

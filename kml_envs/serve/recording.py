@@ -19,8 +19,6 @@ A part is written whole, so that a killed recorder loses the part that it was fi
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +29,12 @@ import numpy as np
 
 from kml_envs import __version__
 from kml_envs.errors import UserError
-from kml_envs.files import write_arrays, write_text
+from kml_envs.files import DAMAGE, write_arrays, write_text
 from kml_envs.proxy import BatchedSubsystem, Choice, Feedback, Mode, Verdict
 from kml_envs.proxy.specs import Array, Snapshot
 
 FORMAT = 2
 PART_DECISIONS = 8192
-
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading files that are cut short or overwritten raises; RuntimeError, where an archive seems to be encrypted."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +190,7 @@ def read_recording(folder: Path) -> Recording:
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     except UserError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(f"{folder}: is no recording of decisions: {shorten(str(error), 200)}") from None
     return Recording(about, columns)
 

@@ -97,11 +97,65 @@ def test_runs_that_do_not_go_together_are_refused(make_run, tmp_path):
         ([first, other], "try-out", "differs from the other runs in env_kwargs"),
         ([first, first], "try-out", "each needs one of its own"),
         ([first], "../try-out", "small letters"),
+        ([first], "x" * 300, "at most 100"),
+        ([first / "best_model.zip"], "try-out", "is a file, a run folder"),
         ([tmp_path / "none"], "try-out", "no such file"),
     ):
         with pytest.raises(UserError, match=reason):
             export_agent(runs, name, tmp_path / "trained")
     assert not (tmp_path / "trained").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("evaluations.npz", None, "no such file"),
+        ("evaluations.npz", b"rubbish", "holds no evaluations"),
+        ("evaluations.npz", {"other": np.zeros(1)}, "holds no evaluations"),
+        ("evaluations.npz", {"scores": np.full((2, 2), np.nan)}, "holds no evaluations with finite scores"),
+        ("evaluations.npz", {"scores": np.zeros((0, 2))}, "holds no evaluations with finite scores"),
+        ("*/run.yml", None, "is no run folder"),
+        ("*/run.yml", b"- 1", "does not say seed"),
+        ("*/run.yml", b"{seed: 1}", "does not say seed, suite_version"),
+        ("*/run.yml", b"{", "cannot be read"),
+        ("*/args.yml", b"{algo: ppo, env: kml/LfsTune-v0, env_kwargs: {utilisation: 0.6}}", "does not say what it was"),
+        ("*/args.yml", b"{algo: ppo, env: kml/LfsTune-v0, env_kwargs: [1]}", "not a mapping"),
+    ],
+)
+def test_a_run_folder_that_is_damaged_is_told_in_one_line(make_run, tmp_path, name, content, reason):
+    run, _ = make_run()
+    [path] = run.glob(name)
+    if content is None:
+        path.unlink()
+    elif isinstance(content, dict):
+        np.savez(path, **content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=reason) as error:
+        export_agent([run], "try-out", tmp_path / "trained")
+    assert "\n" not in str(error.value) and not (tmp_path / "trained").exists()
+
+
+def test_an_agent_that_cannot_be_replaced_stays(make_run, tmp_path, monkeypatch):
+    first, second = make_run(seed=0)[0], make_run(seed=1)[0]
+    export_agent([first], "try-out", tmp_path)
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.name == "try-out" and path.parent != tmp_path:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_agent([second], "try-out", tmp_path)
+    assert find_agent("try-out", tmp_path).seeds == (0,)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "try-out"]
+    monkeypatch.undo()
+    assert export_agent([second], "try-out", tmp_path).seeds == (1,)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"File exists|Not a directory"):
+        export_agent([first], "try-out", tmp_path / "file")
 
 
 def test_parameters_hold_numbers_only_and_must_fit(make_run, tmp_path):
