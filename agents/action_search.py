@@ -24,8 +24,9 @@ from agents.baselines import names_of, suite_of
 from agents.damon_environments import DAMON_ENVIRONMENTS
 from agents.hyperparameter_files import read_entry
 from agents.playing import make_environment
+from kml_envs.command_line import whole_number_from
 from kml_envs.errors import OneLineParser, UserError, run_command, unknown_name
-from kml_envs.files import write_text
+from kml_envs.files import check_writable, write_text
 from kml_envs.lfs.tune import ACTION_NAMES
 from kml_envs.suites import workload_names
 
@@ -61,9 +62,9 @@ USER_BLOCKS_TOGETHER = {"age_times_valid_share": -0.3, "user_interval_scale": 0.
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=GENERATIONS)
-    parser.add_argument("--population", type=int, default=POPULATION)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--generations", type=whole_number_from(1), default=GENERATIONS)
+    parser.add_argument("--population", type=whole_number_from(1), default=POPULATION)
+    parser.add_argument("--seed", type=whole_number_from(0), default=0)
     parser.add_argument(
         "--each", type=Path, metavar="FILE", help="search an action for each training workload, near `initial_action`"
     )
@@ -86,6 +87,7 @@ def main() -> None:
             )
         action = search_score(arguments.env, names_of(arguments.env, suite_of(arguments.env, "train")), *settings)
     elif arguments.each is not None:
+        check_writable(arguments.each, "--each")
         common = read_entry("ppo", ENVIRONMENT)["policy_kwargs"]["initial_action"]
         search_each(arguments.each, common, workload_names("train"), *settings)
         return

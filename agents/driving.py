@@ -6,7 +6,6 @@ a kernel that is short of memory: then the agent is not asked.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -33,6 +32,7 @@ from kml_envs.errors import UserError
 from kml_envs.proxy import ProxyOptions, Verdict, batch
 from kml_envs.proxy.options import MOST_PROGRESS
 
+_LONGEST_INTERVAL_S = 86_400
 _INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -86,13 +86,15 @@ def drive(
     torch.set_num_threads(1)
     if options.steps is not None and options.steps < 1:
         raise UserError(f"--steps {options.steps}: must be at least 1")
-    if options.interval is not None and not math.isfinite(options.interval):
-        raise UserError(f"--interval {options.interval}: must be a number of seconds")
+    if options.interval is not None and not 0 < options.interval <= _LONGEST_INTERVAL_S:
+        raise UserError(f"--interval {options.interval}: must be a number of seconds, at most {_LONGEST_INTERVAL_S}")
     if is_this_kernel(options.root) and not options.this_kernel:
         raise UserError(
             f"--root {options.root}: is the DAMON of the kernel that this runs on, whose settings would be changed: "
             "only with --this-kernel"
         )
+    # Before the kernel's files are looked at, which makes a kdamond where there is none.
+    proxy = ProxyOptions(episode_progress=options.steps or MOST_PROGRESS, mode="recommendation", efficiency="none")
     loaded = _load(options.agent)
     files = KernelFiles(options.proc)
     files.machine()
@@ -100,7 +102,6 @@ def drive(
         files.process(options.pid)
     damon = SysfsDamon(options.root, options.kdamond, sleep)
     subsystem = _subsystem(options, loaded, Kernel(damon, files, options.pid, clock, sleep))
-    proxy = ProxyOptions(episode_progress=options.steps or MOST_PROGRESS, mode="recommendation", efficiency="none")
     environment = ProxyEnv(partial(batch, lambda: subsystem), proxy)
     say: Callable[[str], None] = (lambda text: None) if options.quiet else partial(print, flush=True)
     try:

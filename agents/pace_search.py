@@ -21,6 +21,7 @@ from agents.baselines import PACING, Array, State, suite_of
 from agents.hyperparameter_files import read_entry
 from agents.pacing_policy import BUILTIN_SCORE, RULE_NUMBERS, rule_parts, rule_vector, scores_of_choices
 from agents.vector_env import make_native_env
+from kml_envs.command_line import whole_number_from
 from kml_envs.errors import OneLineParser, run_command
 from kml_envs.suites import workload_names
 
@@ -41,9 +42,9 @@ START = {
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=GENERATIONS)
-    parser.add_argument("--population", type=int, default=POPULATION)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--generations", type=whole_number_from(1), default=GENERATIONS)
+    parser.add_argument("--population", type=whole_number_from(1), default=POPULATION)
+    parser.add_argument("--seed", type=whole_number_from(0), default=0)
     parser.add_argument("--workload", nargs="+", metavar="NAME", help="training workloads (default: all)")
     parser.add_argument("--move-price-us", type=float, help="price of a moved block (default: the environment's)")
     arguments = parser.parse_args()

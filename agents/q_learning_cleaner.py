@@ -34,6 +34,7 @@ import numpy.typing as npt
 from agents.baselines import PACING, Array, Contender, State, suite_of
 from agents.evaluation import compare, report
 from agents.vector_env import make_native_env
+from kml_envs.command_line import whole_number_from
 from kml_envs.errors import OneLineParser, UserError, run_command
 from kml_envs.lfs.pace import FEATURE_NAMES, FIRST, QUOTAS, WAIT
 from kml_envs.suites import workload_names
@@ -213,9 +214,11 @@ def trained_cleaner(steps: int = TIMESTEPS, seed: int = 0, *, aggressive: bool =
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, and compare on held-out workloads."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-timesteps", type=int, default=TIMESTEPS, help="steps (default: %(default)s)")
+    parser.add_argument(
+        "--n-timesteps", type=whole_number_from(1), default=TIMESTEPS, help="steps (default: %(default)s)"
+    )
     parser.add_argument("--n-seeds", type=int, default=5, help="episodes on each workload (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of exploration (default: %(default)s)")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="of exploration (default: %(default)s)")
     parser.add_argument("--not-aggressive", action="store_true", help="without the aggressive mode")
     parsed = parser.parse_args(arguments)
     if not 1 <= parsed.n_seeds <= 1000:

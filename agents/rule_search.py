@@ -25,6 +25,7 @@ from agents.action_search import (
 )
 from agents.baselines import VICTIM, Array, State
 from agents.hyperparameter_files import read_entry
+from kml_envs.command_line import whole_number_from
 from kml_envs.errors import OneLineParser, run_command
 from kml_envs.lfs.observation import CANDIDATE_FEATURES, CANDIDATES, CONTEXT_FEATURES
 
@@ -39,9 +40,9 @@ _FEATURES = CANDIDATE_FEATURES[1:]  # the first says that there is a candidate
 def main() -> None:
     """Parse the command line and search."""
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generations", type=int, default=GENERATIONS)
-    parser.add_argument("--population", type=int, default=POPULATION)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--generations", type=whole_number_from(1), default=GENERATIONS)
+    parser.add_argument("--population", type=whole_number_from(1), default=POPULATION)
+    parser.add_argument("--seed", type=whole_number_from(0), default=0)
     parser.add_argument("--workload", nargs="+", metavar="NAME", default=WORKLOADS, help="training workloads")
     arguments = parser.parse_args()
     weights = search(arguments.workload, arguments.population, arguments.generations, arguments.seed)

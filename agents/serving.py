@@ -76,6 +76,10 @@ def serve_agent(options: ServingOptions) -> int:
     torch.set_num_threads(1)
     if (options.socket is None) == (options.mount is None):
         raise UserError("give either --mount FOLDER or --socket PATH")
+    if options.socket is not None and options.socket.is_dir():
+        raise UserError(f"--socket {options.socket}: is a folder, a socket is needed")
+    if options.save is not None and not options.learn:
+        raise UserError(f"--save {options.save}: is where --learn saves")
     if options.save_freq < 1:
         raise UserError(f"--save-freq {options.save_freq}: must be at least 1")
     if (options.model is None) == (options.agent is None):

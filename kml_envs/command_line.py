@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -46,6 +46,21 @@ def not_negative(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number from 0 on")
     return value
+
+
+def whole_number_from(least: int) -> Callable[[str], int]:
+    """What reads a word of a command line as a whole number, from `least` on; a `type` of argparse."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"'{text}' must be a whole number from {least} on")
+        return value
+
+    return read
 
 
 def plain_value(value: object) -> object:

@@ -29,6 +29,7 @@ from agents.results import join
 from agents.rule_search import RulePolicy
 from agents.statistics import FloatArray
 from agents.tables import format_table
+from kml_envs.command_line import whole_number_from
 from kml_envs.errors import OneLineParser, UserError, run_command
 
 SEARCHED = ("initial_action", "initial_weights")
@@ -62,8 +63,8 @@ def main() -> None:
     parser = OneLineParser(prog="python -m tools.action_bounds", description=__doc__.partition("\n")[0])
     known = [name for name, suite in SUITES.items() if (found := start_of(suite)) and found[0] in SEARCHED]
     parser.add_argument("suite", metavar="SUITE", help=f"one of {', '.join(known)}")
-    parser.add_argument("--population", type=int, default=POPULATION)
-    parser.add_argument("--generations", type=int, default=GENERATIONS)
+    parser.add_argument("--population", type=whole_number_from(1), default=POPULATION)
+    parser.add_argument("--generations", type=whole_number_from(1), default=GENERATIONS)
     arguments = parser.parse_args()
     suite = find_suite(arguments.suite)
     if suite.name not in known:

@@ -211,7 +211,12 @@ def test_a_model_for_something_else_is_refused(server, run):
     loaded.model.action_space = gymnasium.spaces.Discrete(7)
     with pytest.raises(UserError, match=r"recommends choice 7 .* asks for choice 6 from 3"):
         connect_to(options, loaded)
-    for wrong in (ServingOptions(run.path), ServingOptions(run.path, socket=one.socket, save_freq=0)):
+    for wrong in (
+        ServingOptions(run.path),
+        ServingOptions(run.path, socket=one.socket, save_freq=0),
+        ServingOptions(run.path, socket=one.socket, save=run.path / "model.zip"),  # and nothing is learned
+        ServingOptions(run.path, socket=run.path),
+    ):
         with pytest.raises(UserError):
             serve_agent(wrong)
 
