@@ -13,6 +13,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 import numpy as np
 
 from kml_envs.errors import UserError
+from kml_envs.proxy.options import MOST_PROGRESS
 
 _WORDS = {
     bool: "true or false",
@@ -37,7 +38,7 @@ def check_kinds(arguments: object) -> None:
         arguments: A dataclass whose annotations are made of bool, int, float, str, None, and sequences of these.
 
     Raises:
-        UserError: A field holds something else.
+        UserError: A field holds something else, or a number that is too large for any length.
     """
     kind: Any = type(arguments)
     for name, hint in _hints(kind).items():
@@ -45,6 +46,9 @@ def check_kinds(arguments: object) -> None:
         kinds = get_args(hint) if get_origin(hint) not in (None, Sequence) else (hint,)
         if not any(_fits(value, kind) for kind in kinds):
             raise UserError(f"{name} {value!r}: must be {' or '.join(map(_in_words, kinds))}")
+        if isinstance(value, float) and abs(value) > MOST_PROGRESS:
+            # No more is accepted as progress, and no product of two numbers up to here is infinite.
+            raise UserError(f"{name} {value!r}: must be at most 2**53")
 
 
 @functools.cache

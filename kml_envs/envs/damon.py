@@ -21,7 +21,7 @@ from kml_envs.envs.proxy_env import ProxyEnv, ProxyVectorEnv, SubsystemFactory, 
 from kml_envs.errors import UserError
 from kml_envs.memory_suites import make_memory_workloads
 from kml_envs.proxy import ProxyOptions
-from kml_envs.proxy.options import timing
+from kml_envs.proxy.options import MOST_PROGRESS, timing
 
 _SHORTEST_WINDOW_S = 10.0
 _PROGRESS_US = 1000.0
@@ -107,11 +107,13 @@ class ProgramArguments:
             shortest_us: One aggregation, which it must hold.
 
         Raises:
-            UserError: It is shorter.
+            UserError: It is shorter, or too long for any clock.
         """
         interval_us = round(self.interval_s * 1e6)
         if interval_us < shortest_us:
             raise UserError(f"interval_s {self.interval_s}: must hold at least one aggregation of {shortest_us} us")
+        if interval_us > MOST_PROGRESS:
+            raise UserError(f"interval_s {self.interval_s}: must be at most 2**53 us")
         return interval_us
 
     def options(self) -> ProxyOptions:

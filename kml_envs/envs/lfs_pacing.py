@@ -34,6 +34,7 @@ BACKGROUNDS = {
 """The built-in algorithms by name; foreground cleaning is greedy under all of them."""
 
 _ONE_DEVICE = "in time all cleaning shares one device"
+_LONGEST_LIMIT_MS = 1e9  # in nanoseconds a limit has 64 bits
 _F2FS_SEGMENT, _NILFS2_SEGMENT = 512, 2048  # blocks
 
 
@@ -120,12 +121,14 @@ class PacingArguments(LfsArguments):
         """What the objective counts: as given, else as shipped for the built-in algorithm.
 
         Raises:
-            UserError: A number is not positive.
+            UserError: A number is not positive, or the limit is endless.
         """
         self.cleaning_policy()
         shipped = SHIPPED_COSTS[self.builtin]
         limit = shipped.latency_limit_ms if self.latency_limit_ms is None else self.latency_limit_ms
         price = shipped.move_price_us if self.move_price_us is None else self.move_price_us
+        if limit > _LONGEST_LIMIT_MS:
+            raise UserError(f"latency_limit_ms {limit}: must be at most {_LONGEST_LIMIT_MS:g}")
         if limit <= 0 or price < 0:
             raise UserError(f"latency_limit_ms {limit}, move_price_us {price}: a positive limit, and a price from 0 on")
         return PaceCost(limit, price)
@@ -140,6 +143,7 @@ class PacingArguments(LfsArguments):
         """Make the place where episodes begin; workloads without arrival times get those of `arrivals`."""
         if self.warm_volumes < 0:
             raise UserError(f"warm_volumes {self.warm_volumes}: must not be negative")
+        make_arrivals(self.arrivals)  # a mistake also where all workloads have arrival times of their own
         workloads = [self._timed(make_workload(name)) for name in workload_names(self.workloads)]
         return WarmVolumes(config, workloads, volumes=self.warm_volumes, advance=advance_open_loop_rows)
 

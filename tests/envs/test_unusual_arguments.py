@@ -56,10 +56,16 @@ def test_what_is_protected_is_not_offered():
 @pytest.mark.parametrize(
     ("name", "arguments", "reason"),
     [
+        ("LfsTune", {"interval_volumes": 1e308}, "interval_volumes 1e.308: must be at most"),
+        ("LfsVictim", {"warm_volumes": 1e308}, "warm_volumes 1e.308: must be at most"),
+        ("LfsPacing", {"latency_limit_ms": 1e15}, "latency_limit_ms .*: must be at most 1e.09"),
+        ("LfsPacing", {"arrivals": "xyz"}, "xyz"),
+        ("DamonMonitor", {"episode_s": 1e308}, "episode_s 1e.308: must be at most"),
+        ("DamonMonitor", {"interval_s": 1e15}, "must be at most 2..53 us"),
         ("LfsTune", {"interval_volumes": float("inf")}, "interval_volumes inf: must be a finite number"),
         ("LfsTune", {"latency_us": float("nan")}, "latency_us nan: must be a finite number"),
         ("DamonMonitor", {"cpu_price": float("inf")}, "cpu_price inf: must be a finite number"),
-        ("DamonReclaim", {"episode_s": 1e300}, "episode_progress"),
+        ("DamonReclaim", {"episode_s": 1e15}, "episode_progress"),
         ("DamonReclaim", {"memory_share": 0.3}, "memory_share 0.3: must lie above 0.370"),
         ("DamonTier", {"aggr_us": 400_000, "sample_us": 200_000}, "at least 5 times sample_us"),
         ("LfsTune", {"domains": 3}, "domains 3"),
