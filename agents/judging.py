@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import torch
 
-from agents.baselines import TUNE, Contender, named_contender, names_of, suite_of
+from agents.baselines import TUNE, Contender, compared_builtins, named_contender, names_of, suite_of
 from agents.benchmark_suites import SUITES, BenchmarkSuite, find_suite
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.damo_records import check_recordable, write_episodes
@@ -18,7 +18,7 @@ from agents.evaluation import check_oracle, compare, report
 from agents.explaining import EPISODES, explain
 from agents.exports import check_outputs, write_csv, write_json
 from agents.loading import load_model
-from agents.playing import check_arguments, make_environment
+from agents.playing import check_arguments, check_rivals, make_environment
 from agents.plots import check_format, write_plot
 from agents.results import Comparison
 from agents.shipped import check_complete, find_agent, load_agent
@@ -121,6 +121,7 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
         return text if deployments is None else f"{text}\n\n{_deploy(judged, deployments, progress).text}"
     workloads = names_of(judged.env_id, options.workloads or suite_of(judged.env_id, DEFAULT_SPLIT))
     _check_playable(options, judged, workloads[0])
+    check_rivals(compared_builtins(judged.env_id, judged.env_kwargs), workloads[0])
     check_oracle(judged, workloads)
     deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
@@ -196,6 +197,7 @@ def _judge_suite(suite: BenchmarkSuite, options: JudgingOptions, seeds: tuple[in
     _check_chosen_elsewhere(options)
     suite = replace(suite, env_kwargs={**suite.env_kwargs, **options.env_kwargs}, episode_seeds=seeds)
     check_arguments(suite.env_id, suite.env_kwargs, suite.played[0])
+    check_rivals(suite.builtins, suite.played[0])
     if options.model is None and options.agent is None:
         policies = shipped_policies(suite)
         suite = replace(suite, start=find_agent(suite.name).hyperparameters.get("policy_kwargs", {}))

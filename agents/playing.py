@@ -19,6 +19,7 @@ from agents.results import CHARGED_COST, EVERYTHING, METRICS, Evaluation
 from agents.statistics import FloatArray
 from agents.vector_env import NativeEnv, make_native_env
 from kml_envs.envs.domains import comparison_of
+from kml_envs.errors import UserError
 from kml_envs.lfs.oracle import OracleKind, can_play, oracle_costs
 
 
@@ -226,6 +227,23 @@ def check_arguments(env_id: str, env_kwargs: Mapping[str, Any], workload: str | 
     arguments = {"efficiency": "none", "autoreset_mode": "disabled", **env_kwargs, **chosen}
     domains, _ = comparison_of(env_id, env_kwargs)
     make_native_env(env_id, domains, arguments).close()
+
+
+def check_rivals(rivals: Sequence[Contender], workload: str) -> None:
+    """Find out whether all that a policy is compared with can play, before the first of them does.
+
+    Args:
+        rivals: Who they are; other placements have more logs, for which a small volume may have no room.
+        workload: Name of one that is to be played.
+
+    Raises:
+        UserError: One cannot.
+    """
+    for rival in rivals:
+        try:
+            make_environment(rival.env_id, rival.env_kwargs, workload, 1).close()
+        except UserError as error:
+            raise UserError(f"{rival.name}, which is compared too: {error}") from None
 
 
 def _make_environment(

@@ -84,6 +84,11 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "random-action:1,2"}, "a whole number from 0 on"),
         ({"policy": "random-action:"}, "a whole number from 0 on"),
         ({"policy": "greedy/"}, "unknown placement ''"),
+        (
+            {"policy": "greedy", "env_kwargs": {"segments": 94}},
+            "sepbit, which is compared too: utilisation",
+        ),
+        ({"workloads": ("lfs-tune",), "env_kwargs": {"segments": 94}}, "which is compared too: utilisation"),
         ({"policy": "greedy", "algo": "ppo"}, "--algo and --trust do not go with --policy"),
         ({"policy": "greedy", "trust": True}, "--algo and --trust do not go with --policy"),
         ({"policy": "greedy", "mode": "auto", "env_kwargs": {"mode": "learning"}}, "is said by --mode already"),
