@@ -96,8 +96,10 @@ def build_table(
         once: Whether the pattern falls silent after its last phase.
 
     Raises:
-        UserError: As `validate` does.
+        UserError: As `validate` does, or the memory or the time is too large.
     """
+    if size >= NO_BOUNDARY_US or sum(length for length, _ in phases) >= NO_BOUNDARY_US:
+        raise UserError(f"{name}: its memory or its time is beyond 2**62 bytes or microseconds")
     ordered = [sorted(ranges) for _, ranges in phases]
     rows = [row for ranges in ordered for row in ranges]
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]

@@ -91,7 +91,7 @@ def read_masim(path: str | Path) -> MasimConfiguration:
         UserError: It cannot be read, or a line does not fit the grammar: with the file, the line and what is accepted.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "not a text file"
         raise UserError(f"{path}: {reason}") from error
@@ -246,7 +246,8 @@ def _accesses(lines: Sequence[_Line], regions: Sequence[str]) -> tuple[MasimAcce
 
 
 def _whole(line: _Line, text: str, what: str, least: int) -> int:
-    if not text.isascii() or not text.isdecimal() or not least <= int(text) < 1 << 50:
+    # The length first: Python refuses to convert more than 4,300 digits.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 40 and least <= int(text) < 1 << 50):
         _refuse(line, f"{what} is a whole number of at least {least}, without a unit, found {text[:40]!r}")
     return int(text)
 

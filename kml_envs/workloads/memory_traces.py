@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.errors import UserError, unknown_name
-from kml_envs.workloads.access import PAGE_BYTES, AccessTable, build_table, validate
+from kml_envs.workloads.access import NO_BOUNDARY_US, PAGE_BYTES, AccessTable, build_table, validate
 from kml_envs.workloads.formats.damo import looks_like_damo, read_damo
 from kml_envs.workloads.formats.memory_text import PageVisits, read_access_csv, read_lackey
 from kml_envs.workloads.formats.stream import ByteStream
@@ -98,6 +98,8 @@ def read_memory_trace(
         raise UserError(f"{path}: not recognised as one of {', '.join(MEMORY_FORMATS)}")
     if chosen not in MEMORY_FORMATS:
         raise unknown_name("format of memory accesses", chosen, MEMORY_FORMATS)
+    if target is not None and chosen != "damo":
+        raise UserError(f"{path}: a record can be chosen in a file of damo only, this is one of {chosen}")
     if chosen == "damo":
         table = snapshot_table(_chosen_record(str(path), read_damo(path), target), name)
     elif chosen == "masim":
@@ -196,10 +198,15 @@ def scaled(table: AccessTable, time_factor: float, address_factor: int) -> Acces
         address_factor: Each page becomes so many neighbouring pages, touched as often each.
 
     Raises:
-        UserError: A factor is not positive.
+        UserError: A factor is out of range, or times or addresses become too large.
     """
-    if not 0 < time_factor < 1e9 or address_factor < 1:
-        raise UserError(f"factors {time_factor} and {address_factor}: positive ones, for addresses whole, are accepted")
+    if not 1e-9 <= time_factor < 1e9 or address_factor < 1:
+        raise UserError(
+            f"factors {time_factor} and {address_factor}: positive ones, for times 1e-9 to 1e9 and for addresses "
+            "whole, are accepted"
+        )
+    if table.phase_end_us[-1] * time_factor >= NO_BOUNDARY_US or table.size * address_factor >= NO_BOUNDARY_US:
+        raise UserError(f"factors {time_factor} and {address_factor}: times or addresses would be beyond 2**62")
     return validate(
         AccessTable(
             np.maximum(1, np.rint(table.phase_end_us * time_factor)).astype(np.int64),

@@ -16,6 +16,8 @@ SKIPPED_SNAPSHOTS = 20
 DEFAULT_SAMPLES = 20
 """Samples of an aggregation where a record does not tell its intervals: DAMON's default, and the guides' advice."""
 
+_MOST_ACCESSES = 1 << 32  # the kernel's counter is an unsigned int
+
 _IntArray = NDArray[np.int64]
 
 
@@ -98,12 +100,13 @@ def snapshot_of(
         table = np.array(sorted(rows), np.int64).reshape(-1, 4)
     except OverflowError as error:
         raise UserError(f"{where}: an address or a count is beyond 2**63") from error
-    wrong = (table[:, 0] >= table[:, 1]) | (table[:, 2] < 0)
+    wrong = (table[:, 0] >= table[:, 1]) | (table[:, 2] < 0) | (table[:, 2] > _MOST_ACCESSES)
     wrong[1:] |= table[1:, 0] < table[:-1, 1]
     if wrong.any():
         start, end, accesses, _ = table[np.flatnonzero(wrong)[0]]
         raise UserError(
-            f"{where}: region {start}-{end} with {accesses} accesses is empty, overlaps another or counts below 0"
+            f"{where}: region {start}-{end} with {accesses} accesses is empty, overlaps another or counts below 0 or "
+            "above 2**32"
         )
     return RecordedSnapshot(start_ns, end_ns, table[:, 0], table[:, 1], table[:, 2], table[:, 3], sample_us, aggr_us)
 

@@ -242,10 +242,23 @@ def test_compression_is_seen_through(tmp_path):
         (b"[{}]", "record 0: 'snapshots' is missing"),
         (b'[{"snapshots": [{"regions": []}]}]', "record 0, snapshot 0: 'end_time' is missing"),
         (b'[{"snapshots": [{"end_time": "soon", "regions": []}]}]', "time 'soon' is not a number in ns, us"),
+        (b'[{"snapshots": [{"end_time": 1, "regions": 5}]}]', "snapshot 0: 'regions' is a list, found int"),
+        (b'[{"snapshots": [{"end_time": 1, "regions": null}]}]', "snapshot 0: 'regions' is a list, found NoneType"),
+        (b'[{"intervals": [5], "snapshots": []}]', "record 0: 'intervals' has members, found list"),
+        (b'[{"intervals": {"sample_us": -5}, "snapshots": []}]', "record 0: interval '-5' is negative"),
+        (b'[{"snapshots": [{"end_time": "1e9999999", "regions": []}]}]', "time '1e9999999' is not a number"),
+        (b'[{"snapshots": [{"start_time": 9, "end_time": 8, "regions": []}]}]', "snapshot 0: the time goes back"),
+        (
+            b'[{"snapshots": [{"end_time": 9, "regions": []}, {"end_time": 8, "regions": []}]}]',
+            "record 0, snapshot 1: the time goes back",
+        ),
+        (b'[{"snapshots": ' + b"[" * 100_000, "lie in each other too deeply"),
         (b"[]", "not a single whole snapshot"),
         (b"nothing of this kind\n", "not a single whole snapshot"),
         (zlib.compress(b"[]" * 100)[:-8], "the compressed data is damaged"),
         (PERF.replace("nr_regions=2 4096", "4096").encode(), "line 2: .*is expected"),
+        (PERF.replace("nr_regions=2", "nr_regions=" + "2" * 5000).encode(), "line 2: .*is expected"),
+        (PERF.replace("8192-1048576", "8192-" + "1" * 5000).encode(), "line 3: .*is expected"),
         (PERF.replace("82877.4156", "82870.4156").encode(), "line 5: the time goes back"),
         (PERF.replace("8192-1048576", "4096-1048576").encode(), "line 3: region 4096-1048576 .*overlaps"),
     ],
@@ -263,6 +276,7 @@ def test_unusable_regions_are_named(tmp_path):
         ({"nr_accesses": None}, "a region needs a start, an end and its number of accesses"),
         ({"start": "four"}, "address 'four' is not a number"),
         ({"end": str(1 << 70)}, "beyond 2"),
+        ({"nr_accesses": str(1 << 60)}, r"counts below 0 or above 2\*\*32"),
     ):
         with pytest.raises(UserError, match=f"record 0, snapshot 0.*{message}"):
             read_damo(json_file(tmp_path, [region(**changes)]))
@@ -319,6 +333,12 @@ def test_regions_off_page_boundaries_share_no_page():
     table = snapshot_table(SnapshotRecord((snapshot(0, regions),), 5000, 100_000), "odd")
     assert table.start.tolist() == [0, 8192] or table.start.tolist() == [0, 4096]
     assert (table.start[1:] >= table.end[:-1]).all() and table.size == 20480
+
+
+def test_times_beyond_all_clocks_are_refused(tmp_path):
+    path = json_file(tmp_path, [], snapshots=[{"start_time": 0, "end_time": 1e30, "regions": [region()]}])
+    with pytest.raises(UserError, match="its memory or its time is beyond"):
+        read_memory_trace(path)
 
 
 def test_one_of_several_records_has_to_be_chosen(tmp_path):

@@ -80,6 +80,7 @@ def test_shipped_configurations_are_read():
         ("a, 100\n", "line 1: a phase is expected"),
         ("a, 10M\n\np\n1\na,1,1,1\n", "line 1: a region's size in bytes is a whole number"),
         ("a, 0\n\np\n1\na,1,1,1\n", "line 1: a region's size"),
+        ("a, " + "9" * 5000 + "\n\np\n1\na,1,1,1\n", "line 1: a region's size"),
         ("a\n\np\n1\na,1,1,1\n", "line 1: 'name, bytes"),
         ("a, 1\na, 1\n\np\n1\na,1,1,1\n", "line 1: region 'a' is named twice"),
         ("a, 1\n\np\n", "line 3: a phase is a name"),
@@ -106,3 +107,9 @@ def test_files_that_cannot_be_read(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a text file"):
         read_masim(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    path = tmp_path / "marked.cfg"
+    path.write_bytes(b"\xef\xbb\xbf" + b"a, 4096\n\np\n1\na,1,1,1\n")
+    assert read_masim(path).regions[0].name == "a"

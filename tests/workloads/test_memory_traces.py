@@ -119,7 +119,7 @@ def test_a_stretched_pattern_is_larger_and_slower():
     wide = scaled(table, 100.0, 64)
     assert wide.size == 64 * table.size and wide.phase_end_us[-1] == 1000
     assert wide.rate == pytest.approx(table.rate / 100)
-    for wrong in ((0.0, 1), (1.0, 0), (float("nan"), 1)):
+    for wrong in ((0.0, 1), (1e-300, 1), (1e300, 1), (1.0, 0), (1.0, 1 << 60), (float("nan"), 1)):
         with pytest.raises(UserError, match="factors"):
             scaled(table, *wrong)
 
@@ -131,6 +131,8 @@ def test_files_are_recognised_read_and_refused(tmp_path):
     assert table.size == 4 * 4096
     masim = written(tmp_path, "a, 8192\n\np\n10\na, 1, 64, 1\n", "m.cfg")
     assert read_memory_trace(masim).size == 8192
+    with pytest.raises(UserError, match="chosen in a file of damo only, this is one of masim"):
+        read_memory_trace(masim, target=1)
     with pytest.raises(UserError, match="not recognised as one of damo, lackey"):
         read_memory_trace(written(tmp_path, "hello\n", "x"))
     with pytest.raises(UserError, match="unknown format of memory accesses"):

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -148,6 +148,8 @@ def _from_json(path: str, content: bytes) -> list[SnapshotRecord]:
         found = json.loads(content)
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: lists or members lie in each other too deeply for a record") from error
     if not isinstance(found, list):
         raise UserError(f"{path}: a list of records is expected")
     return [_json_record(f"{path}, record {number}", members) for number, members in enumerate(found)]
@@ -158,6 +160,8 @@ def _json_record(where: str, members: Member) -> SnapshotRecord:
     if not isinstance(snapshots, list):
         raise UserError(f"{where}: 'snapshots' is a list, found {type(snapshots).__name__}")
     intervals = members.get("intervals") or {}
+    if not isinstance(intervals, dict):
+        raise UserError(f"{where}: 'intervals' has members, found {type(intervals).__name__}")
     sample_us, aggr_us, update_us = (
         _microseconds(where, intervals.get(name)) for name in ("sample_us", "aggr_us", "ops_update_us")
     )
@@ -169,6 +173,11 @@ def _json_record(where: str, members: Member) -> SnapshotRecord:
         _json_snapshot(f"{where}, snapshot {number}", snapshot, (sample_us, aggr_us), samples)
         for number, snapshot in enumerate(snapshots)
     ]
+    last_ns = 0
+    for number, found in enumerate(parsed):
+        if found is not None and not max(last_ns, found.start_ns) <= found.end_ns:
+            raise UserError(f"{where}, snapshot {number}: the time goes back")
+        last_ns = last_ns if found is None else found.end_ns
     return SnapshotRecord(
         tuple(snapshot for snapshot in parsed if snapshot is not None),
         sample_us,
@@ -184,6 +193,8 @@ def _json_record(where: str, members: Member) -> SnapshotRecord:
 def _json_snapshot(where: str, members: Member, intervals: tuple[int, int], samples: int) -> RecordedSnapshot | None:
     """Parse a snapshot of a record with some intervals and samples in an aggregation; None for the pretended one."""
     regions = _member(where, members, "regions")
+    if not isinstance(regions, list):
+        raise UserError(f"{where}: 'regions' is a list, found {type(regions).__name__}")
     start_ns = _number(where, members.get("start_time"), _TIME_NS, "time")
     end_ns = _number(where, _member(where, members, "end_time"), _TIME_NS, "time")
     sample_us = _microseconds(where, members.get("sample_interval_us"))
@@ -236,6 +247,8 @@ def _index(where: str, value: Member, missing: int) -> int:
 
 def _microseconds(where: str, value: Member) -> int:
     found = _number(where, value, _TIME_NS, "interval", plain=1000)
+    if found is not None and found < 0:
+        raise UserError(f"{where}: interval {str(value)[:40]!r} is negative")
     return 0 if found is None else int(found / 1000)
 
 
@@ -253,7 +266,7 @@ def _number(where: str, value: Member, units: dict[str, int], what: str, plain: 
             raise InvalidOperation
         factors = [plain if not unit else units[unit] for _, unit in parts]
         total = sum((Decimal(number) * factor for (number, _), factor in zip(parts, factors, strict=True)), Decimal(0))
-    except (InvalidOperation, KeyError) as error:
+    except (InvalidOperation, Overflow, KeyError) as error:
         accepted = ", ".join(unit for unit in units if unit)
         raise UserError(
             f"{where}: {what} {str(value)[:40]!r} is not a number" + f" in {accepted}" * bool(accepted)

@@ -17,8 +17,10 @@ from kml_envs.workloads.snapshots import DEFAULT_SAMPLES, RecordedSnapshot, Snap
 _EVENT = re.compile(
     r".*?\s(?P<seconds>\d+\.\d+):\s+(?:damon:)?(?:damon_aggregated|damos_before_apply):\s+(?P<fields>.*)"
 )
-_TUNED = re.compile(r".*damon_monitor_intervals_tune:\s+sample_us=(\d+)")
-_REGION = re.compile(r"(\d+)-(\d+):\s+(\d+)(?:\s+(\d+))?\s*$")
+_TUNED = re.compile(r".*damon_monitor_intervals_tune:\s+sample_us=(\d{1,20})(?!\d)")
+# Numbers of 64 bits have 20 digits at most; Python would refuse to convert thousands.
+_REGION = re.compile(r"(?<!\d)(\d{1,20})-(\d{1,20}):\s+(\d{1,20})(?:\s+(\d{1,20}))?\s*$")
+_FIELD = re.compile(r"(\w+)=(\d{1,20})(?!\d)")
 
 _AGGREGATION_NS = 100_000_000  # unless it was tuned: DAMON's default
 _PASS_SHARE = 4
@@ -77,7 +79,7 @@ def read_perf_script(path: str, content: bytes) -> list[SnapshotRecord]:
         if not match:
             continue
         where = f"{path}, line {number}"
-        fields = dict(re.findall(r"(\w+)=(\d+)", match["fields"]))
+        fields = dict(_FIELD.findall(match["fields"]))
         region = _REGION.search(match["fields"])
         if region is None or "nr_regions" not in fields:
             raise UserError(f"{where}: '...nr_regions=N START-END: ACCESSES AGE' is expected")
