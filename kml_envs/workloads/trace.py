@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kml_envs.errors import UserError
 from kml_envs.workloads.formats import TraceFormat, read_records
-from kml_envs.workloads.formats.records import WRITE, Records
+from kml_envs.workloads.formats.records import LARGEST_REQUEST_BYTES, WRITE, Records
 from kml_envs.workloads.formats.selection import (
     ALL_DEVICES,
     DeviceFilter,
@@ -103,7 +103,7 @@ def read_trace(
     Args:
         path: The file, plain or compressed with gzip, xz or Zstandard (recognised by content).
         format: A name in `formats.FORMATS`; None recognises it from the content.
-        block_bytes: Size of a block in bytes, a power of two from 512 on.
+        block_bytes: Size of a block in bytes, a power of two from 512 to 4 GiB.
         limit: Read at most this many requests.
         device: Which device, disk, volume or file of a trace that holds several; "all" takes all of them, each in
             an address range of its own.
@@ -168,8 +168,8 @@ def iterate_requests(
     Returns:
         Iterator over consecutive chunks of at least one request, except that with `sample` a chunk may be empty.
     """
-    if block_bytes < 512 or block_bytes & (block_bytes - 1):
-        raise UserError(f"block size {block_bytes}: a power of two of at least 512 bytes is accepted")
+    if not 512 <= block_bytes <= LARGEST_REQUEST_BYTES or block_bytes & (block_bytes - 1):
+        raise UserError(f"block size {block_bytes}: a power of two of at least 512 bytes, at most 4 GiB, is accepted")
     if limit is not None and limit < 1:
         raise UserError(f"limit {limit}: at least 1 request is accepted")
     if not 0.0 < sample <= 1.0:

@@ -191,6 +191,20 @@ def test_requests_of_one_second_are_spread_evenly_over_it(tmp_path, monkeypatch)
     assert read_trace(write(tmp_path, content)).time_us.tolist() == expected
 
 
+def test_a_chunk_that_begins_with_blkparses_summary_holds_no_events(tmp_path, monkeypatch):
+    from kml_envs.workloads.formats import text
+
+    events, summary = BLKPARSE.split("CPU0", 1)
+    path = tmp_path / "trace.txt"
+    path.write_text("CPU0" + summary)
+    with pytest.raises(UserError, match="holds no read or write requests"):
+        read_trace(path, format="blkparse")
+    path.write_text(BLKPARSE)
+    whole = read_trace(path, device="all")
+    monkeypatch.setattr(text, "CHUNK_BYTES", len(events))
+    assert read_trace(path, device="all").first_block.tolist() == whole.first_block.tolist()
+
+
 def test_blkparse_reads_the_action_asked_for(tmp_path):
     trace = read_trace(write(tmp_path, BLKPARSE), action="Q")
     assert trace.first_block.tolist() == [1]

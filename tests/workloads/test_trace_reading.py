@@ -1,5 +1,6 @@
 """Reading a trace file: compression, devices, order, options, and the two real traces."""
 
+import errno
 import gzip
 import lzma
 from pathlib import Path
@@ -10,6 +11,8 @@ import zstandard
 
 from kml_envs.errors import UserError
 from kml_envs.workloads import block_writes, iterate_requests, read_trace
+from kml_envs.workloads.formats.stream import PIECE_BYTES, ByteStream
+from kml_envs.workloads.formats.text import read_lines
 
 SHARED_TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 HEADER = "time_us,op,offset,size\n"
@@ -160,11 +163,51 @@ def test_sampling_keeps_all_accesses_of_about_the_asked_share_of_addresses(tmp_p
     assert not np.array_equal(kept, block_writes(read_trace(path, sample=0.3, seed=6))[0])
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    marked = read_trace(write(tmp_path, b"\xef\xbb\xbf" + many_requests(9)))
+    assert same(marked, read_trace(write(tmp_path, many_requests(9))))
+
+
+def test_a_compressed_file_that_ends_in_its_first_line_is_truncated(tmp_path):
+    content = gzip.compress("".join(f"{hash(row)},W,{row * 7919},4096,1577808000\n" for row in range(999)).encode())
+    with pytest.raises(UserError, match=r"trace\.csv, line 1: the compressed data ends early"):
+        read_trace(write(tmp_path, content[:30]))
+
+
+def test_a_name_longer_than_any_path_is_refused(tmp_path):
+    # A column of strings takes as much memory for each line as for the longest.
+    rows = f"0,W,0,4096,{'x' * 100_000}\n" + "0,W,0,4096,a\n" * 100_000
+    with pytest.raises(UserError, match="line 2: a name of 100000 bytes: at most 4096"):
+        read_trace(write(tmp_path, "time,op,offset,size,device\n" + rows))
+
+
+def test_a_file_that_cannot_be_read_on_is_told_with_its_line(tmp_path, monkeypatch):
+    path = write(tmp_path, many_requests(99_999))
+    stream = ByteStream(path)
+    monkeypatch.setattr(stream, "_file", FailingFile(path))
+    with pytest.raises(UserError, match=r"trace.csv, line \d{4,}: input/output error"):
+        list(read_lines(stream, ","))
+
+
+class FailingFile:
+    """A file on a disk that fails behind its beginning."""
+
+    def __init__(self, path):
+        self._file = open(path, "rb")
+        self._file.seek(PIECE_BYTES)  # as far as the stream has read
+
+    def read(self, count):
+        if self._file.tell() > 4 * PIECE_BYTES:
+            raise OSError(errno.EIO, "Input/output error")
+        return self._file.read(count)
+
+
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
         ({"format": "mrs"}, "unknown trace format 'mrs'.*Did you mean 'msr'"),
         ({"block_bytes": 1000}, "a power of two of at least 512"),
+        ({"block_bytes": 1 << 70}, "a power of two .* at most 4 GiB"),
         ({"limit": 0}, "at least 1 request"),
         ({"sample": 0.0}, "more than 0 and at most 1"),
         ({"time_scale": float("nan")}, "a positive number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from kml_envs.workloads.formats.comma_separated import TIME_UNITS, read_alibaba,
 from kml_envs.workloads.formats.fio import read_fio
 from kml_envs.workloads.formats.records import Records, in_range
 from kml_envs.workloads.formats.space_separated import read_blkparse, read_disksim, read_ssdsim, read_wiscsee
-from kml_envs.workloads.formats.stream import ByteStream
+from kml_envs.workloads.formats.stream import BrokenStreamError, ByteStream
 from kml_envs.workloads.formats.vscsi import read_vscsi, vscsi_version
 
 ACTIONS = ("D", "Q")
@@ -101,13 +102,17 @@ def _records(stream: ByteStream, chosen: TraceFormat, action: str) -> Iterator[R
 
 def _recognise(stream: ByteStream) -> TraceFormat:
     head = stream.peek(_HEAD_BYTES)
-    text = head.decode("latin-1")
+    text = head.removeprefix(BOM_UTF8).decode("latin-1")
     if len(head) == _HEAD_BYTES:
         text = text[: text.rfind("\n") + 1]  # the last line may be cut off by the end of the look
     lines = [line.strip() for line in text.splitlines() if line.strip()][:_HEAD_LINES]
     for candidate in FORMATS.values():
         if candidate.matches(head, lines):
             return candidate
+    try:
+        stream.require_end(_HEAD_BYTES)
+    except BrokenStreamError as error:
+        raise UserError(f"{stream.path}, line {text.count(chr(10)) + 1}: {error}") from error
     raise UserError(
         f"{stream.path}, line 1: not recognised as one of {', '.join(FORMATS)}; begins with "
         f"{(lines[0] if lines else text)[:40]!r}"

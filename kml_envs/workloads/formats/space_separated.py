@@ -80,10 +80,11 @@ def read_blkparse(stream: ByteStream, action: str) -> Iterator[Records]:
         head = lines.text(0, width=3)
         summary = np.flatnonzero((head == b"CPU") | (head == b"Tot"))
         events = lines.select(slice(0, summary[0])) if summary.size else lines
-        _require_blkparse_event(events)
-        kept = events.select(events.text(5) == action.encode())
-        if len(kept):
-            yield _blkparse_records(kept)
+        if len(events):
+            _require_blkparse_event(events)
+            kept = events.select(events.text(5) == action.encode())
+            if len(kept):
+                yield _blkparse_records(kept)
         if summary.size:
             return
 

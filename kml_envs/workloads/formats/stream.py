@@ -20,7 +20,7 @@ PIECE_BYTES = 1 << 16
 
 
 class BrokenStreamError(Exception):
-    """The compressed data is damaged or ends early; the reader adds the line or record number."""
+    """The file cannot be read on, or its data is damaged or ends early; the reader adds the line or record number."""
 
 
 class ByteStream:
@@ -66,6 +66,20 @@ class ByteStream:
         del self._buffer[:count]
         return taken
 
+    def skip(self, prefix: bytes) -> None:
+        """Drop some bytes, if the unread ones begin with them."""
+        if self.peek(len(prefix)) == prefix:
+            del self._buffer[: len(prefix)]
+
+    def require_end(self, count: int) -> None:
+        """Check that what `peek` returned is all that there is, where it returned fewer than `count` bytes.
+
+        Raises:
+            BrokenStreamError: The compressed data is damaged or ends early before `count` bytes.
+        """
+        if self._failure is not None and len(self._buffer) < count:
+            raise self._failure
+
     def rest(self) -> bytes:
         """Return the bytes that are already decompressed and not yet read."""
         return bytes(self._buffer)
@@ -81,6 +95,9 @@ class ByteStream:
             except BrokenStreamError as failure:
                 # Kept, because a generator that has raised looks like the end of the file when asked again.
                 self._failure = failure
+                return
+            except OSError as error:
+                self._failure = BrokenStreamError((error.strerror or str(error)).lower())
                 return
             if not piece:
                 return

@@ -7,6 +7,7 @@ splitting strings, and exact: no number passes through floating point.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -21,6 +22,7 @@ from kml_envs.workloads.formats.stream import BrokenStreamError, ByteStream
 CHUNK_BYTES = 1 << 22
 _NEWLINE, _RETURN, _SPACE, _COMMA, _ZERO, _DOT = b"\n\r ,0."
 _MOST_DIGITS = 18  # all numbers of 18 digits fit into int64
+_LONGEST_TEXT = 4096  # of a column as strings, all of which take as much memory as the longest: a path's most
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,16 @@ class Lines:
         return value * 10 ** (places - seen)
 
     def text(self, column: int, width: int | None = None) -> NDArray[np.bytes_]:
-        """Return a column as byte strings, cut to `width` bytes where that is given."""
+        """Return a column as byte strings, cut to `width` bytes where that is given.
+
+        Raises:
+            UserError: Without a width, for the first line where the field is longer than a name can be.
+        """
         start, end = self._span(column)
         longest = int((end - start).max(initial=1)) if width is None else width
+        if longest > _LONGEST_TEXT:
+            row = np.flatnonzero(end - start > _LONGEST_TEXT)[0]
+            raise self.error(row, f"a name of {end[row] - start[row]} bytes: at most {_LONGEST_TEXT} are accepted")
         place = np.arange(max(longest, 1))
         index = np.minimum(start[:, None] + place, len(self.data) - 1)
         matrix = np.where(start[:, None] + place < end[:, None], self.data[index], 0).astype(np.uint8)
@@ -234,6 +243,7 @@ def read_lines(stream: ByteStream, separator: str | None) -> Iterator[Lines]:
     """
     number = 1
     rest = b""
+    stream.skip(BOM_UTF8)
     while True:
         try:
             block = stream.read(CHUNK_BYTES)
