@@ -67,6 +67,11 @@ def test_names_expand_without_repeats():
         "checkpoints-0-0-0",
         "checkpoints-0.5-1-0.2",
         "checkpoints-101-0.9-0.1",
+        "uniform@bursts-1-1-1e9",
+        "uniform@bursts-1-0.0001-1",
+        "uniform@bursts-1e300-1-1e300",
+        "maildir@slowed-" + "9" * 400,
+        "maildir@slowed-99999999999999",
     ],
 )
 def test_unknown_workloads_are_told_in_one_line(name):
@@ -79,6 +84,11 @@ def test_unknown_workloads_are_told_in_one_line(name):
 def test_numbers_near_the_bounds_are_accepted(name):
     workload = make_workload(name)
     assert workload.trace is None or workload.trace.first_block.min() >= 0
+
+
+def test_slowing_twice_multiplies():
+    twice = make_workload("maildir@slowed-2@slowed-4")
+    assert (twice.name, twice.time_scale) == ("maildir@slowed-2@slowed-4", 8.0)
 
 
 def test_page_lists_what_the_command_prints():

@@ -24,6 +24,9 @@ _RECORDED_PAGES = 16_384
 _RECORDED_WRITES = 20 * _RECORDED_PAGES
 _REDO_LOG_PAGES = _RECORDED_PAGES // 8
 _PAGE_WRITE_US = 100
+_LONGEST_GAP_S = 1e6
+_LONGEST_INTERVAL_S = 1e3  # in mean between two writes: arrival times in nanoseconds fit into 63 bits for 9 million
+_LONGEST_TRACE_S = 2**57 / 1e9  # 4.5 years: the same, for 64 passes
 _LONGEST_CHECKPOINT = 100.0  # updates between two checkpoints, per page: beyond that every page is written each time
 
 
@@ -103,6 +106,11 @@ class Bursts:
                 f"bursts of {self.writes:g} writes, {self.rate:g} a second, every {self.gap_s:g} s: at least one "
                 "write, and positive numbers"
             )
+        if self.gap_s > _LONGEST_GAP_S or 1.0 / self.rate + self.gap_s / self.writes > _LONGEST_INTERVAL_S:
+            raise UserError(
+                f"bursts of {self.writes:g} writes, {self.rate:g} a second, every {self.gap_s:g} s: gaps of at most "
+                f"{_LONGEST_GAP_S:g} s are accepted, and at most {_LONGEST_INTERVAL_S:g} s a write in mean"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class Workload:
         """Check that the phases make sense together.
 
         Raises:
-            UserError: There is no phase, or a trace phase without a trace.
+            UserError: There is no phase, a trace phase without a trace, or a trace lasts too long.
         """
         if not self.phases:
             raise UserError(f"workload '{self.name}' has no phase")
@@ -138,6 +146,13 @@ class Workload:
             raise UserError(f"workload '{self.name}': a trace phase needs a trace, and a trace a trace phase")
         if self.time_scale <= 0:
             raise UserError(f"workload '{self.name}': time_scale {self.time_scale} must be positive")
+        if self.trace is not None and self.trace.time_us.size:
+            duration_s = float(self.trace.time_us[-1]) * self.time_scale / 1e6
+            if not duration_s < _LONGEST_TRACE_S:
+                raise UserError(
+                    f"workload '{self.name}': lasts {duration_s:g} s, less than {_LONGEST_TRACE_S:.0f} s (4.5 years) "
+                    "are accepted"
+                )
 
     @property
     def has_arrival_times(self) -> bool:
@@ -282,4 +297,5 @@ def slowed(workload: Workload, factor: float) -> Workload:
     """
     if workload.trace is None:
         raise UserError(f"workload '{workload.name}' has no recorded times that could be slowed")
-    return dataclasses.replace(workload, name=f"{workload.name}@slowed-{factor:g}", time_scale=factor)
+    scale = workload.time_scale * factor
+    return dataclasses.replace(workload, name=f"{workload.name}@slowed-{factor:g}", time_scale=scale)
