@@ -6,7 +6,7 @@ Training, validation and held-out workloads are disjoint by name; nothing is tun
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kml_envs.errors import unknown_name
 from kml_envs.suites import expand_selection
@@ -60,6 +60,16 @@ RETURNING: dict[str, tuple[str, ...]] = {
     "held-out": (),
 }
 
+_WHOLE = r"(\d{1,4000})"  # Python refuses to convert more than 4,300 digits
+_PARAMETRIC: dict[str, Callable[[re.Match[str]], MemoryWorkload]] = {
+    rf"bursts-{_WHOLE}-{_WHOLE}": lambda match: bursts(int(match[1]), int(match[2])),
+    rf"turns-{_WHOLE}-{_WHOLE}": lambda match: turns(int(match[1]), int(match[2])),
+    rf"mixture-{_WHOLE}-{_WHOLE}": lambda match: mixture(int(match[1]), int(match[2])),
+    rf"zipf-memory-(\d+(?:\.\d+)?)-{_WHOLE}-{_WHOLE}": lambda match: zipf_memory(
+        float(match[1]), int(match[2]), int(match[3])
+    ),
+}
+
 
 def memory_suites() -> dict[str, tuple[str, ...]]:
     """All memory suites by name: `memory-synthetic-…`, `memory-real-…`, `memory-…` for both, and wider `reclaim-…`."""
@@ -75,6 +85,13 @@ def memory_suites() -> dict[str, tuple[str, ...]]:
 def memory_workload_names(selection: str | Iterable[str]) -> tuple[str, ...]:
     """Expand suites and names into workload names, without repeats (see `suites.workload_names`)."""
     return expand_selection(selection, memory_suites())
+
+
+def is_memory_workload(name: str) -> bool:
+    """Whether a name has one of the forms that `make_memory_workload` takes."""
+    if name in SCENARIOS or name in recorded_index() or name.startswith("accesses:"):
+        return True
+    return any(re.fullmatch(pattern, name) for pattern in _PARAMETRIC)
 
 
 def make_memory_workload(name: str) -> MemoryWorkload:
@@ -94,14 +111,9 @@ def make_memory_workload(name: str) -> MemoryWorkload:
         return MemoryWorkload(name, load_recorded(name))
     if name.startswith("accesses:"):
         return MemoryWorkload(name, read_memory_trace(name.removeprefix("accesses:")))
-    if match := re.fullmatch(r"bursts-(\d+)-(\d+)", name):
-        return bursts(int(match[1]), int(match[2]))
-    if match := re.fullmatch(r"turns-(\d+)-(\d+)", name):
-        return turns(int(match[1]), int(match[2]))
-    if match := re.fullmatch(r"mixture-(\d+)-(\d+)", name):
-        return mixture(int(match[1]), int(match[2]))
-    if match := re.fullmatch(r"zipf-memory-(\d+(?:\.\d+)?)-(\d+)-(\d+)", name):
-        return zipf_memory(float(match[1]), int(match[2]), int(match[3]))
+    for pattern, make in _PARAMETRIC.items():
+        if match := re.fullmatch(pattern, name):
+            return make(match)
     kinds = ("bursts-GIB-SEED", "mixture-GIB-SEED", "turns-GIB-SEED", "zipf-memory-THETA-GIB-SEED", "accesses:PATH")
     raise unknown_name("memory workload", name, {*kinds, *SCENARIOS, *recorded_index(), *memory_suites()})
 

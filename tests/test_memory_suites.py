@@ -69,6 +69,8 @@ def test_unknown_names_are_told_with_what_is_accepted():
         make_memory_workload("bursts-0-1")
     with pytest.raises(UserError, match="exponent of 0 to 5"):
         make_memory_workload("zipf-memory-6-1-1")
+    with pytest.raises(UserError, match="unknown memory workload"):
+        make_memory_workload("turns-" + "9" * 5000 + "-1")
     with pytest.raises(UserError, match="no workload"):
         memory_workload_names([])
     assert set(SCENARIOS) <= set(memory_workload_names(sorted(SCENARIOS)))

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from kml_envs.errors import OneLineParser, UserError, run_command
-from kml_envs.memory_suites import make_memory_workload, memory_suites
+from kml_envs.memory_suites import is_memory_workload, make_memory_workload, memory_suites
 from kml_envs.suites import suites
 from kml_envs.workloads.describe import describe_requests, format_description
 from kml_envs.workloads.describe_memory import describe_accesses, format_access_description
 from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
-from kml_envs.workloads.memory_traces import MEMORY_FORMATS, detect_memory_format, read_memory_trace
-from kml_envs.workloads.memory_workloads import SCENARIOS
+from kml_envs.workloads.memory_traces import MEMORY_FORMATS, detect_memory_format, read_memory_trace, scaled
 from kml_envs.workloads.recorded import recorded_index
 from kml_envs.workloads.trace import RequestChunk, iterate_requests, read_trace
 
@@ -66,6 +65,8 @@ def _add_describe(commands: _Commands) -> None:
 def _describe(chosen: argparse.Namespace) -> int:
     if chosen.format in MEMORY_FORMATS or (chosen.format is None and _is_about_memory(chosen.file)):
         return _describe_memory(chosen)
+    if chosen.target is not None:
+        raise UserError(f"--target: {chosen.file} is no record of damo, of which it would choose one")
     name = chosen.format or detect_format(chosen.file)
     options = _reading_options(chosen)
     description = describe_requests(
@@ -80,18 +81,23 @@ def _describe(chosen: argparse.Namespace) -> int:
 
 
 def _is_about_memory(name: str) -> bool:
-    if Path(name).exists():
+    if os.path.exists(name):
         return detect_memory_format(name) is not None
-    return any(name in suite for suite in memory_suites().values()) or name in SCENARIOS
+    return is_memory_workload(name)
 
 
 def _describe_memory(chosen: argparse.Namespace) -> int:
-    if Path(chosen.file).exists():
+    for name, default in _BLOCK_OPTIONS.items():
+        if getattr(chosen, name) != default:
+            raise UserError(f"--{name.replace('_', '-')}: is for block traces, and {chosen.file} is about memory")
+    if os.path.exists(chosen.file):
         table = read_memory_trace(
             chosen.file, format=chosen.format, target=chosen.target, time_factor=chosen.time_scale
         )
     else:
-        table = make_memory_workload(chosen.file).table
+        if chosen.target is not None:
+            raise UserError(f"--target: {chosen.file} is no record of damo, of which it would choose one")
+        table = scaled(make_memory_workload(chosen.file).table, chosen.time_scale, 1)
     description = describe_accesses(Path(chosen.file).name, table)
     print(json.dumps(description.as_dict(), indent=2) if chosen.json else format_access_description(description))
     return 0
@@ -203,6 +209,18 @@ def _add_reading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default %(default)s)")
     parser.add_argument("--time-scale", type=float, default=1.0, help="multiply all times (default %(default)s)")
     parser.add_argument("--sort", action="store_true", help="order the requests by time first, in memory")
+
+
+# Of `describe`, with their defaults: a memory pattern has no use for them.
+_BLOCK_OPTIONS = {
+    "block_bytes": 4096,
+    "device": None,
+    "action": None,
+    "limit": None,
+    "sample": 1.0,
+    "seed": 0,
+    "sort": False,
+}
 
 
 def _reading_options(chosen: argparse.Namespace) -> dict[str, Any]:

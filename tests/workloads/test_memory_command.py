@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kml_envs.errors import UserError
 from kml_envs.workloads.__main__ import main
 from kml_envs.workloads.access import build_table
 from kml_envs.workloads.describe_memory import describe_accesses
@@ -21,12 +22,37 @@ def test_the_page_lists_what_the_command_prints(command, capsys):
 
 
 def test_workloads_and_files_are_described(capsys):
-    for what in ("needle", "bursts-4-2", str(CONFIGURATIONS / "zigzag.cfg")):
+    for what in (
+        "needle",
+        "bursts-4-2",
+        "turns-3-7",
+        "zipf-memory-0.9-3-1",
+        f"accesses:{CONFIGURATIONS / 'stairs.cfg'}",
+        str(CONFIGURATIONS / "zigzag.cfg"),
+    ):
         assert main(["describe", what, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["size_bytes"] > 0 and 0 <= found["found_share"] <= found["touched_share"] <= 1
     assert main(["describe", "stairs"]) == 0
     assert "11 phases in 72.0 s" in capsys.readouterr().out
+    assert main(["describe", "stairs", "--time-scale", "2"]) == 0
+    assert "11 phases in 144.0 s" in capsys.readouterr().out
+    with pytest.raises(UserError, match="1 to 4096 GiB"):
+        main(["describe", "turns-0-1"])
+
+
+@pytest.mark.parametrize(
+    ("what", "option", "reason"),
+    [
+        ("needle", ("--limit", "5"), "--limit: is for block traces"),
+        (str(CONFIGURATIONS / "zigzag.cfg"), ("--block-bytes", "512"), "--block-bytes: is for block traces"),
+        ("needle", ("--target", "0"), "--target: needle is no record of damo"),
+        (str(PAGE), ("--format", "plain", "--target", "0"), "--target: .* is no record of damo"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(what, option, reason):
+    with pytest.raises(UserError, match=reason):
+        main(["describe", what, *option])
 
 
 def test_formats_of_memory_are_listed(capsys):
