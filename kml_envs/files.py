@@ -19,8 +19,18 @@ DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipf
 """What reading arrays that are cut short or overwritten raises; RuntimeError, where an archive seems encrypted."""
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is a pipe, a device, or a process's open file such as `/dev/stdout`: not to be renamed over."""
+    # os.path does not raise where a name is too long.
+    other = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    return other or (path.parts[:2] in (("/", "dev"), ("/", "proc")) and os.path.islink(path))
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a function write a file under a temporary name of the same suffix, then rename it."""
+    """Let a function write a file under a temporary name of the same suffix, then rename it; a stream as it is."""
+    if is_stream(path):
+        write(path)
+        return
     temporary = _temporary(path)
     try:
         write(temporary)
@@ -33,17 +43,19 @@ def check_writable(path: Path, option: str) -> None:
     """Find out whether a file can be written, by trying, before there is something to lose.
 
     Args:
-        path: The file; one that is there already stays as it is.
+        path: The file; one that is there already stays as it is. A stream is asked for its permission only.
         option: The option of the command line that names it.
 
     Raises:
         UserError: It cannot.
     """
     try:
-        if stat.S_ISDIR(mode := _kind(path)):
+        if stat.S_ISDIR(_kind(path)):
             raise UserError(f"{option} {path}: is a folder, a file is needed")
-        if mode and not stat.S_ISREG(mode):  # a device or a pipe, which the file would replace
-            raise UserError(f"{option} {path}: is no regular file")
+        if is_stream(path):
+            if not os.access(path, os.W_OK):
+                raise UserError(f"{option} {path}: Permission denied")
+            return
         temporary = _temporary(path)
         try:
             temporary.touch()

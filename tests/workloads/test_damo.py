@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -339,6 +341,18 @@ def test_times_beyond_all_clocks_are_refused(tmp_path):
     path = json_file(tmp_path, [], snapshots=[{"start_time": 0, "end_time": 1e30, "regions": [region()]}])
     with pytest.raises(UserError, match="its memory or its time is beyond"):
         read_memory_trace(path)
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        content = pool.submit(pipe.read_bytes)
+        write_damo(pipe, [record()])
+        assert zlib.decompress(content.result(timeout=30)).startswith(b"[{")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    with pytest.raises(UserError, match="name too long"):
+        write_damo(tmp_path / ("x" * 300), [record()])
 
 
 def test_one_of_several_records_has_to_be_chosen(tmp_path):
