@@ -10,19 +10,23 @@ import gzip
 import json
 import lzma
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from kml_envs.errors import OneLineParser, UserError, run_command
+from kml_envs.files import is_stream
 from kml_envs.memory_suites import is_memory_workload, make_memory_workload, memory_suites
 from kml_envs.suites import suites
 from kml_envs.workloads.describe import describe_requests, format_description
 from kml_envs.workloads.describe_memory import describe_accesses, format_access_description
 from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
+from kml_envs.workloads.formats.records import LARGEST_OFFSET_BYTES
+from kml_envs.workloads.formats.selection import ALL_DEVICES
 from kml_envs.workloads.memory_traces import MEMORY_FORMATS, detect_memory_format, read_memory_trace, scaled
 from kml_envs.workloads.recorded import recorded_index
-from kml_envs.workloads.trace import RequestChunk, iterate_requests, read_trace
+from kml_envs.workloads.trace import RequestChunk, devices_side_by_side, iterate_requests, read_trace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,18 +122,32 @@ def _convert(chosen: argparse.Namespace) -> int:
         chunks = iter([RequestChunk(trace.time_us, trace.is_write, trace.first_block, trace.block_count)])
     else:
         chunks = iterate_requests(chosen.file, **options)
-    temporary = f"{chosen.output}.{os.getpid()}.tmp"
+        if chosen.device == ALL_DEVICES:
+            chunks = _side_by_side(chosen, chunks)
+    to_stream = is_stream(Path(chosen.output))
+    temporary = chosen.output if to_stream else f"{chosen.output}.{os.getpid()}.tmp"
     try:
         with _open_for_writing(temporary, chosen.output) as output:
             output.write(b"time_us,op,offset,size\n")
             for chunk in chunks:
                 output.write(_plain_text(chunk, chosen.block_bytes))
-        os.replace(temporary, chosen.output)
+        if not to_stream:
+            os.replace(temporary, chosen.output)
     except OSError as error:
         raise UserError(f"{chosen.output}: {(error.strerror or str(error)).lower()}") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if not to_stream:
+            with suppress(OSError):  # not there, or a name that cannot be
+                Path(temporary).unlink()
     return 0
+
+
+def _side_by_side(chosen: argparse.Namespace, chunks: Iterable[RequestChunk]) -> Iterator[RequestChunk]:
+    """Move the devices together, since addresses beyond 4 PiB could not be read again."""
+    moved = devices_side_by_side(list(chunks))
+    if any((chunk.first_block > LARGEST_OFFSET_BYTES // chosen.block_bytes).any() for chunk in moved):
+        raise UserError(f"{chosen.file}: its devices side by side are larger than 4 PiB: number the blocks by --dense")
+    return iter(moved)
 
 
 def _open_for_writing(temporary: str, name: str) -> BinaryIO:

@@ -5,8 +5,8 @@ The formats themselves live in `kml_envs.workloads.formats`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from kml_envs.workloads.formats.selection import (
 
 _COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
 _DEVICE_SHIFT = 44  # of the device number, with ALL_DEVICES: above every block address up to 4 PiB
+_WITHIN_DEVICE = (1 << _DEVICE_SHIFT) - 1
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,30 @@ def iterate_requests(
     if sample < 1.0:
         return (_sampled(chunk, sample, seed) for chunk in chunks)
     return chunks
+
+
+def devices_side_by_side(chunks: Sequence[RequestChunk]) -> list[RequestChunk]:
+    """Move the devices of a trace together: each begins behind the last block that is used of the one before it.
+
+    Args:
+        chunks: All requests, of `ALL_DEVICES`, whose address ranges are far from each other.
+
+    Returns:
+        The same requests at the other addresses.
+    """
+    devices = 1 + max((int(chunk.first_block.max(initial=0)) >> _DEVICE_SHIFT for chunk in chunks), default=0)
+    used = np.zeros(devices, np.int64)
+    for chunk in chunks:
+        behind = (chunk.first_block & _WITHIN_DEVICE) + chunk.block_count
+        np.maximum.at(used, chunk.first_block >> _DEVICE_SHIFT, behind)
+    begin = np.cumsum(used) - used
+    return [
+        replace(
+            chunk,
+            first_block=(chunk.first_block & _WITHIN_DEVICE) + begin[chunk.first_block >> _DEVICE_SHIFT],
+        )
+        for chunk in chunks
+    ]
 
 
 def block_writes(trace: BlockTrace | RequestChunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

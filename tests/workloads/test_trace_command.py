@@ -1,12 +1,16 @@
 """The command line: describe, convert, formats, and one-line errors with exit status 2."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from kml_envs.errors import UserError
+from kml_envs.files import is_stream
 from kml_envs.workloads import describe_requests, iterate_requests, read_trace
 from kml_envs.workloads.__main__ import main
 
@@ -102,6 +106,43 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         main(["convert", str(path), str(tmp_path / "absent" / "out.csv"), "--limit", "1"])
     assert [each.name for each in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_devices_side_by_side_can_be_read_again(tmp_path):
+    path, output = tmp_path / "volumes.csv", tmp_path / "out.csv"
+    path.write_text("".join(f"{row % 200},W,{row % 7 * 4096},8192,{row}\n" for row in range(1000)))
+    assert main(["convert", str(path), str(output), "--device", "all"]) == 0
+    before, after = read_trace(path, device="all", dense=True), read_trace(output, dense=True)
+    assert after.first_block.tolist() == before.first_block.tolist()
+    assert read_trace(output).first_block.max() < 200 * 8
+    path.write_text("".join(f"{row},W,{1 << 51},8192,{row}\n" for row in range(3)))
+    with pytest.raises(UserError, match="side by side are larger than 4 PiB"):
+        main(["convert", str(path), str(output), "--device", "all"])
+
+
+def test_a_pipe_is_written_to_and_not_replaced(trace, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        content = pool.submit(pipe.read_bytes)
+        assert main(["convert", str(trace), str(pipe)]) == 0
+        assert content.result(timeout=30).startswith(b"time_us,op,offset,size\n0,W,0,8192\n")
+    assert pipe.is_fifo()
+
+
+def test_standard_output_is_no_file_to_be_replaced(tmp_path):
+    assert is_stream(Path("/dev/stdout")) and is_stream(Path("/dev/null"))
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for name in ("file", "link", "absent", "x" * 300, "."):
+        assert not is_stream(tmp_path / name)
+
+
+def test_names_that_are_too_long_are_told_in_one_line(trace, tmp_path):
+    with pytest.raises(UserError, match="file name too long"):
+        main(["describe", "x" * 5000])
+    with pytest.raises(UserError, match="file name too long"):
+        main(["convert", str(trace), str(tmp_path / ("x" * 300))])
 
 
 @pytest.mark.parametrize(
