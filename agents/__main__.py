@@ -66,7 +66,7 @@ def _add_drive(commands: argparse._SubParsersAction[OneLineParser]) -> None:
             " all settings of its context (operations, intervals, numbers of regions, target, and two schemes: the one"
             " that acts and a stat scheme that shows all regions) and its state (on, commit, update_..., off)."
             " What was set for that kdamond before is lost; a kdamond that is on is left alone. At the end, also after"
-            " SIGINT and SIGTERM, it is turned off. Schemes of kml/DamonReclaim-v0 page memory out."
+            " SIGHUP, SIGINT and SIGTERM, it is turned off. Schemes of kml/DamonReclaim-v0 page memory out."
         ),
     )
     add = drive.add_argument

@@ -33,7 +33,7 @@ from kml_envs.proxy import ProxyOptions, Verdict, batch
 from kml_envs.proxy.options import MOST_PROGRESS
 
 _LONGEST_INTERVAL_S = 86_400
-_INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_INTERRUPTED = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def drive(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Drive until the steps are done, or SIGINT or SIGTERM.
+    """Drive until the steps are done, or SIGHUP, SIGINT or SIGTERM.
 
     Args:
         options: What is asked for.
@@ -78,7 +78,7 @@ def drive(
         clock: Gives the time in seconds.
 
     Returns:
-        The exit status: 0, 130 after SIGINT, 143 after SIGTERM.
+        The exit status: 0, 129 after SIGHUP, 130 after SIGINT, 143 after SIGTERM.
 
     Raises:
         UserError: The options are wrong, the agent cannot do it, or the kernel refuses.
@@ -86,6 +86,7 @@ def drive(
     torch.set_num_threads(1)
     if options.steps is not None and options.steps < 1:
         raise UserError(f"--steps {options.steps}: must be at least 1")
+    # More than a clock can wait for would be told only when monitoring has begun.
     if options.interval is not None and not 0 < options.interval <= _LONGEST_INTERVAL_S:
         raise UserError(f"--interval {options.interval}: must be a number of seconds, at most {_LONGEST_INTERVAL_S}")
     if is_this_kernel(options.root) and not options.this_kernel:
@@ -145,7 +146,7 @@ def describe_settings(context: Context) -> str:
 
 
 def _load(agent: str) -> LoadedModel:
-    if agent.partition(":")[0] in shipped_names() or not Path(agent).exists():
+    if agent.partition(":")[0] in shipped_names() or not os.path.exists(agent):
         return load_agent(agent)
     return load_model(Path(agent))
 
@@ -179,6 +180,8 @@ def _turned_off(damon: SysfsDamon) -> Iterator[None]:
     try:
         yield
     finally:
+        for number in _INTERRUPTED:  # whoever asks twice is not to stop this
+            signal.signal(number, signal.SIG_IGN)
         if not was_on and damon.is_on():
             damon.turn_off()
 
@@ -193,12 +196,16 @@ class _Interrupted(BaseException):
 
 @contextmanager
 def _signals_as_exceptions() -> Iterator[None]:
-    """Raise `_Interrupted` at SIGINT and SIGTERM."""
+    """Raise `_Interrupted` at SIGINT and SIGTERM, and at SIGHUP unless it is ignored, as under nohup."""
 
     def stop(number: int, frame: object) -> None:
         raise _Interrupted(number)
 
-    before = {number: signal.signal(number, stop) for number in _INTERRUPTED}
+    before = {
+        number: signal.signal(number, stop)
+        for number in _INTERRUPTED
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:

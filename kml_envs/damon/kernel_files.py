@@ -150,6 +150,7 @@ class KernelFiles:
 
     def _read(self, name: str) -> str:
         try:
-            return (self.root / name).read_text()
+            # A process may be called anything: the kernel shows the bytes of its name, or the first 15 of them.
+            return (self.root / name).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise UserError(f"{self.root / name}: cannot be read: {error.strerror}") from error

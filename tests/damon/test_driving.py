@@ -16,6 +16,7 @@ from agents.shipped import load_agent
 from kml_envs.damon.config import MonitoringAttributes
 from kml_envs.damon.monitor_settings import recommended_attributes
 from kml_envs.damon.reclaim_settings import builtin_context, recommended_scheme
+from kml_envs.damon.sysfs import SysfsDamon
 from kml_envs.envs.damon_monitor import MonitorArguments
 from kml_envs.envs.damon_reclaim import ReclaimArguments
 from kml_envs.errors import UserError
@@ -202,12 +203,46 @@ def test_a_shipped_agent_drives_the_monitor(machine, monkeypatch):
     assert machine.kernel.commands[-1] == "off"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_turns_monitoring_off(machine, monkeypatch, number, status):
     watched(monkeypatch, "damon-reclaim")
     machine.happens = lambda: os.kill(os.getpid(), number) if len(machine.held) == 3 else None
     assert machine.drive(machine.options("damon-reclaim")) == status
     assert machine.kernel.commands[-1] == "off"
+
+
+def test_who_asks_twice_does_not_leave_monitoring_on(machine, monkeypatch):
+    watched(monkeypatch, "damon-reclaim")
+    turn_off = SysfsDamon.turn_off
+
+    def interrupted(damon):
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        turn_off(damon)
+
+    monkeypatch.setattr(SysfsDamon, "turn_off", interrupted)
+    machine.happens = lambda: os.kill(os.getpid(), signal.SIGINT) if len(machine.held) == 3 else None
+    before = [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
+    assert machine.drive(machine.options("damon-reclaim")) == 130
+    assert machine.kernel.commands[-1] == "off"
+    assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_terminal_that_closes_is_no_matter_under_nohup(machine, monkeypatch):
+    watched(monkeypatch, "damon-reclaim")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        machine.happens = lambda: os.kill(os.getpid(), signal.SIGHUP)
+        assert machine.drive(machine.options("damon-reclaim", steps=2)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_name_that_is_no_text_does_not_end_the_drive(machine, monkeypatch):
+    watched(monkeypatch, "damon-reclaim")
+    status = machine.proc.root / f"{PID}/status"
+    machine.happens = lambda: status.write_bytes(status.read_bytes().replace(b"a program", b"pr\xfcfer"))
+    assert machine.drive(machine.options("damon-reclaim", steps=2)) == 0
 
 
 def test_a_kernel_that_stops_ends_the_drive(machine, monkeypatch):
@@ -239,6 +274,7 @@ def test_somebody_elses_kdamond_is_left_alone(machine, monkeypatch):
         ({"interval": 1e300}, "--interval 1e.300"),
         ({"steps": 2**54}, "must be at most"),
         ({"kdamond": -1}, "kdamond -1: must not be negative"),
+        ({"agent": "x" * 5000}, "unknown shipped agent"),
         ({"interval": 0.5}, "must hold at least one aggregation"),
         ({"builtin": "senpai"}, "is a program, no scheme"),
         ({"builtin": "prlc"}, "Did you mean 'prcl'"),
