@@ -35,6 +35,8 @@ from kml_envs.errors import OneLineParser, UserError, run_command
 SEARCHED = ("initial_action", "initial_weights")
 """Hyperparameters that hold what is searched: a constant action, or a rule of `kml/LfsVictim-v0`."""
 
+LEAST_POPULATION = 3
+
 
 def best_policy(suite: BenchmarkSuite, workload: str, population: int, generations: int) -> PolicyMaker:
     """What the search finds, as a policy."""
@@ -66,6 +68,12 @@ def main() -> None:
     parser.add_argument("--population", type=whole_number_from(1), default=POPULATION)
     parser.add_argument("--generations", type=whole_number_from(1), default=GENERATIONS)
     arguments = parser.parse_args()
+    # One row each for the start, and for what the searches from there and from zero find.
+    if arguments.population < LEAST_POPULATION or arguments.generations < 1:
+        raise UserError(
+            f"--population {arguments.population} --generations {arguments.generations}: "
+            f"at least {LEAST_POPULATION} and at least 1 are accepted"
+        )
     suite = find_suite(arguments.suite)
     if suite.name not in known:
         raise UserError(f"{suite.name}: training begins with no constant action, accepted are {', '.join(known)}")

@@ -14,6 +14,7 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
 import kml_envs
+from kml_envs.errors import OneLineParser, run_command
 
 FOLDER = Path(__file__).parents[1] / "docs" / "environments"
 
@@ -45,10 +46,11 @@ def file_name(env_id: str) -> str:
 
 def main() -> None:
     """Write all pages."""
+    OneLineParser(prog="python -m tools.environment_pages", description=__doc__.partition("\n")[0]).parse_args()
     FOLDER.mkdir(exist_ok=True)
     for env_id in kml_envs.environment_ids():
         (FOLDER / file_name(env_id)).write_text(page(env_id), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.envs.damon_monitor import DamonMonitorSubsystem, MonitorArguments
+from kml_envs.errors import OneLineParser, run_command
 
 
 def measure() -> tuple[float, float]:
@@ -36,9 +37,10 @@ def price(error: float, share: float) -> float:
 
 def main() -> None:
     """Print it."""
+    OneLineParser(prog="python -m tools.monitor_price", description=__doc__.partition("\n")[0]).parse_args()
     error, share = measure()
     print(f"access error {error:.4f}, share of a processor {share:.5f}: CPU_PRICE = {price(error, share)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

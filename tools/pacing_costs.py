@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kml_envs.envs.lfs_pacing import BACKGROUNDS, LfsPacingSubsystem, PaceCost, PacingArguments
+from kml_envs.errors import OneLineParser, run_command
 from kml_envs.lfs.latency import percentile_ns
 
 SEEDS = 4
@@ -55,10 +56,11 @@ def play(builtin: str, limit_ms: float) -> tuple[NDArray[np.int64], int, int]:
 
 def main() -> None:
     """Print all of them, as Python."""
+    OneLineParser(prog="python -m tools.pacing_costs", description=__doc__.partition("\n")[0]).parse_args()
     for builtin in BACKGROUNDS:
         cost = measure(builtin)
         print(f'    "{builtin}": PaceCost({cost.latency_limit_ms}, {cost.move_price_us}),')
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,6 +1,6 @@
 """Print what thresholds on idle time could reach in `kml/DamonReclaim-v0` if the monitor saw every page.
 
-    python -m tools.reclaim_thresholds [SUITE]
+    python -m tools.reclaim_thresholds [SUITE ...]
 
 By workload of a suite (default: `memory-held-out`), in mean over the places at which episodes begin: the score of the
 best of some thresholds, that of the clairvoyant oracle, and below them the means, and that of one threshold for all.
@@ -9,14 +9,12 @@ What a policy lacks to the first is the monitor's and its own; what that lacks t
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
 from kml_envs.damon.oracle import idle_threshold_scores, reclaim_bound
 from kml_envs.damon.warm_programs import ORIGINS
 from kml_envs.envs.damon_reclaim import DamonReclaimSubsystem, ReclaimArguments
-from kml_envs.errors import run_command
+from kml_envs.errors import OneLineParser, run_command
 from kml_envs.memory_suites import memory_workload_names
 
 THRESHOLDS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -40,7 +38,9 @@ def measure(workload: str) -> tuple[float, np.ndarray]:
 
 def main() -> int:
     """Print the table."""
-    names = memory_workload_names(sys.argv[1:] or "memory-held-out")
+    parser = OneLineParser(prog="python -m tools.reclaim_thresholds", description=__doc__.partition("\n")[0])
+    parser.add_argument("suites", nargs="*", default=["memory-held-out"], metavar="SUITE", help="or a workload's name")
+    names = memory_workload_names(parser.parse_args().suites)
     found = [measure(name) for name in names]
     print(f"{'workload':24} {'best threshold':>15} {'its score':>10} {'clairvoyant':>12}")
     for name, (oracle, scores) in zip(names, found, strict=True):

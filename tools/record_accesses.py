@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kml_envs.errors import UserError, run_command, unknown_name
+from kml_envs.errors import OneLineParser, UserError, run_command, unknown_name
 from kml_envs.workloads.access import PAGE_BYTES
 from kml_envs.workloads.formats.memory_text import PageVisits, read_lackey
 from kml_envs.workloads.formats.stream import ByteStream
@@ -146,10 +147,17 @@ PROGRAMS = (
 def main() -> int:
     """Record the programs that are named, or all."""
     known = {program.name: program for program in PROGRAMS}
-    for name in sys.argv[1:]:
+    parser = OneLineParser(prog="python -m tools.record_accesses", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all)")
+    names = parser.parse_args().names or list(known)
+    for name in names:
         if name not in known:
             raise unknown_name("program", name, known)
-    for name in sys.argv[1:] or known:
+        # Without it valgrind would end before it opens the pipe, which whoever reads would wait for.
+        for command in ("valgrind", shlex.split(known[name].command)[0]):
+            if shutil.which(command) is None:
+                raise UserError(f"{name}: '{command}' is needed, and is not installed")
+    for name in names:
         publish(*record(known[name]))
     return 0
 

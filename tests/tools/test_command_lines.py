@@ -1,0 +1,57 @@
+"""What the tools say of themselves and of mistakes, without doing anything yet."""
+
+import importlib
+import subprocess
+
+import pytest
+
+from kml_envs.errors import UserError
+
+TOOLS = (
+    "action_bounds",
+    "environment_pages",
+    "monitor_price",
+    "pacing_costs",
+    "reclaim_thresholds",
+    "record_accesses",
+    "suite_digests",
+)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_help_is_all_that_is_done(name, monkeypatch, capsys):
+    tool = importlib.import_module(f"tools.{name}")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as left:
+        tool.main()
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: python -m tools.{name} ")
+    assert " ".join(tool.__doc__.partition("\n")[0].split()) in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_unknown_options_are_refused(name, monkeypatch):
+    monkeypatch.setattr("sys.argv", [name, *(["lfs-tune"] if name == "action_bounds" else []), "--nonsense"])
+    with pytest.raises(UserError, match="unrecognized arguments: --nonsense"):
+        importlib.import_module(f"tools.{name}").main()
+
+
+@pytest.mark.parametrize("words", [("--population", "2"), ("--population", "-5"), ("--generations", "0")])
+def test_a_search_without_room_is_refused_before_anything_is_played(words, monkeypatch):
+    from tools import action_bounds
+
+    monkeypatch.setattr(action_bounds, "evaluate", lambda *_: pytest.fail("something was played"))
+    monkeypatch.setattr("sys.argv", ["action_bounds", "lfs-tune", *words])
+    with pytest.raises(UserError, match="at least 3 and at least 1 are accepted"):
+        action_bounds.main()
+
+
+def test_programs_that_are_not_installed_are_told_before_one_is_recorded(monkeypatch):
+    from tools import record_accesses
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("something was started"))
+    monkeypatch.setattr("shutil.which", lambda command: None if command == "sqlite3" else f"/usr/bin/{command}")
+    monkeypatch.setattr("sys.argv", ["record_accesses", "sort-rows", "sqlite-queries"])
+    with pytest.raises(UserError, match="sqlite-queries: 'sqlite3' is needed, and is not installed"):
+        record_accesses.main()
