@@ -55,3 +55,20 @@ def test_programs_that_are_not_installed_are_told_before_one_is_recorded(monkeyp
     monkeypatch.setattr("sys.argv", ["record_accesses", "sort-rows", "sqlite-queries"])
     with pytest.raises(UserError, match="sqlite-queries: 'sqlite3' is needed, and is not installed"):
         record_accesses.main()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("nonsense",), "invalid choice: 'nonsense'"),
+        (("convert", "maildir", "--scratch", "nowhere"), "nowhere/maildir/strace.log: no such file"),
+        (("summary", "--output", "nowhere"), "nowhere/index.json: no such file"),
+    ],
+)
+def test_recordings_that_are_not_there_are_told_in_one_line(words, reason, tmp_path, monkeypatch):
+    from tools.record_traces import __main__ as recorder
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["record_traces", *words])
+    with pytest.raises(UserError, match=reason):
+        recorder.main()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
-from kml_envs.errors import UserError, run_command, unknown_name
+from kml_envs.errors import OneLineParser, UserError, run_command, unknown_name
 from kml_envs.workloads import bundled
 from tools.record_traces.applications import RECORDINGS, Recording
 from tools.record_traces.capture import capture
 from tools.record_traces.convert import Conversion, convert
-from tools.record_traces.publish import publish, table_of_traces
+from tools.record_traces.publish import INDEX, publish, table_of_traces
 
 
 def main() -> None:
     """Carry out one command."""
     arguments = _parser().parse_args()
     if arguments.command == "summary":
+        if not (arguments.output / INDEX).is_file():
+            raise UserError(f"{arguments.output / INDEX}: no such file")
         print(table_of_traces(arguments.output))
         return
     recording = RECORDINGS.get(arguments.name)
@@ -30,16 +31,18 @@ def main() -> None:
     run = (arguments.scratch / recording.name).resolve()
     if arguments.command == "record":
         _record(recording, run)
+    if not (run / "strace.log").is_file():
+        raise UserError(f"{run / 'strace.log'}: no such file; the command `record` makes it")
     result = convert(run / "strace.log", run / "data")
     _report(recording, result)
     row = publish(recording, result, arguments.output)
     print(f"{row['name']}: {row['bytes']} bytes, {row['block_writes'] / row['footprint_blocks']:.1f} writes per block")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tools.record_traces", description=__doc__)
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m tools.record_traces", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    output = argparse.ArgumentParser(add_help=False)
+    output = OneLineParser(add_help=False)
     output.add_argument("--output", type=Path, default=bundled.DIRECTORY, help="folder of the trace files")
     for command, text in (
         ("record", "run the application under strace, then convert its log"),
