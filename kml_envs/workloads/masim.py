@@ -10,6 +10,7 @@ turns, far shorter than a monitor's interval, run side by side, and the speed of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,10 @@ def masim_table(
         as often as by all of them.
 
     Raises:
-        UserError: A long stride visits more than 32,768 separate pages.
+        UserError: A long stride visits more than 32,768 separate pages, or the speed is not positive.
     """
+    if not 0 < accesses_per_s < math.inf:
+        raise UserError(f"{name}: speed of {accesses_per_s} accesses a second: a positive number is accepted")
     placed: dict[str, tuple[int, int]] = {}
     size = 0
     for region in configuration.regions:

@@ -8,6 +8,7 @@ sample a record does not say more: it is taken to have been missed by half a one
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -100,6 +101,8 @@ def read_memory_trace(
         raise unknown_name("format of memory accesses", chosen, MEMORY_FORMATS)
     if target is not None and chosen != "damo":
         raise UserError(f"{path}: a record can be chosen in a file of damo only, this is one of {chosen}")
+    if not 0 < clock_per_s < math.inf:
+        raise UserError(f"clock of {clock_per_s} instructions a second: a positive number is accepted")
     if chosen == "damo":
         table = snapshot_table(_chosen_record(str(path), read_damo(path), target), name)
     elif chosen == "masim":
@@ -229,7 +232,10 @@ def rate_of_share(share: _FloatArray, samples: int, sample_s: float) -> _FloatAr
 
 def _chosen_record(path: str, records: Sequence[SnapshotRecord], target: int | None) -> SnapshotRecord:
     if target is None and len(records) > 1:
-        raise UserError(f"{path} holds {len(records)} records: choose one from 0 to {len(records) - 1}")
+        raise UserError(
+            f"{path} holds {len(records)} records: choose one from 0 to {len(records) - 1} by --target of "
+            "`python -m kml_envs.workloads describe`; a workload is a file of one"
+        )
     if not 0 <= (target or 0) < len(records):
         raise UserError(f"{path}: no record {target}; there are {len(records)}, counted from 0")
     return records[target or 0]

@@ -100,6 +100,12 @@ def test_what_does_not_fit_the_grammar_is_named(tmp_path, text, message):
         read_masim(written(tmp_path, text))
 
 
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_speed_that_is_none_is_refused(tmp_path, speed):
+    with pytest.raises(UserError, match="accesses a second: a positive number"):
+        masim_table(read_masim(written(tmp_path, "a, 1\n\np\n1\na,0,1,1\n")), accesses_per_s=speed)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_masim(tmp_path / "none.cfg")

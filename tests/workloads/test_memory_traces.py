@@ -137,6 +137,9 @@ def test_files_are_recognised_read_and_refused(tmp_path):
         read_memory_trace(written(tmp_path, "hello\n", "x"))
     with pytest.raises(UserError, match="unknown format of memory accesses"):
         read_memory_trace(path, format="pin")
+    for clock in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="instructions a second: a positive number"):
+            read_memory_trace(path, clock_per_s=clock)
     with pytest.raises(UserError, match="a whole number of them"):
         read_memory_trace(path, sample_us=3, phase_us=10)
     with pytest.raises(UserError, match="there is no access"):
