@@ -24,6 +24,7 @@ _RECORDED_PAGES = 16_384
 _RECORDED_WRITES = 20 * _RECORDED_PAGES
 _REDO_LOG_PAGES = _RECORDED_PAGES // 8
 _PAGE_WRITE_US = 100
+_LONGEST_PHASE = 1e6  # volumes: its writes are counted in 63 bits
 _LONGEST_GAP_S = 1e6
 _LONGEST_INTERVAL_S = 1e3  # in mean between two writes: arrival times in nanoseconds fit into 63 bits for 9 million
 _LONGEST_TRACE_S = 2**57 / 1e9  # 4.5 years: the same, for 64 passes
@@ -67,8 +68,10 @@ class Phase:
         Raises:
             UserError: A parameter is out of range.
         """
-        if self.volumes <= 0:
-            raise UserError(f"phase length {self.volumes} volumes: must be positive")
+        if not 0 < self.volumes <= _LONGEST_PHASE:
+            raise UserError(f"phase length {self.volumes} volumes: must be positive, at most {_LONGEST_PHASE:g}")
+        if not math.isfinite(self.shift):
+            raise UserError(f"shift {self.shift} volumes: must be finite")
         shared = self.kind in (PhaseKind.HOT_COLD, PhaseKind.CIRCULAR_LOG)
         if shared and not (0 < self.hot_writes < 1 and 0 < self.hot_blocks < 1):
             raise UserError(f"hot/cold {self.hot_writes}/{self.hot_blocks}: both shares must lie between 0 and 1")
@@ -144,6 +147,8 @@ class Workload:
             raise UserError(f"workload '{self.name}' has no phase")
         if any(phase.kind is PhaseKind.TRACE for phase in self.phases) != (self.trace is not None):
             raise UserError(f"workload '{self.name}': a trace phase needs a trace, and a trace a trace phase")
+        if self.interval_ns < 0:
+            raise UserError(f"workload '{self.name}': interval of {self.interval_ns} ns must not be negative")
         if self.time_scale <= 0:
             raise UserError(f"workload '{self.name}': time_scale {self.time_scale} must be positive")
         if self.trace is not None and self.trace.time_us.size:

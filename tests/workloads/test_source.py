@@ -196,3 +196,15 @@ def test_a_checkpoint_writes_each_updated_page_once_in_the_order_of_addresses():
     lengths = np.diff(ends)
     assert (lengths <= 0.25 * 14_336).all() and lengths.std() < 0.03 * lengths.mean()
     assert np.array_equal(trace.first_block, checkpoints(0.25, 0.8, 0.2).trace.first_block)
+
+
+@pytest.mark.parametrize("given", [{"volumes": float("nan")}, {"volumes": 1e300}, {"shift": float("inf")}])
+def test_phases_that_cannot_be_are_refused(given):
+    with pytest.raises(UserError, match=r"phase length|shift"):
+        Phase(PhaseKind.UNIFORM, **given)
+
+
+def test_time_does_not_run_backwards():
+    # Negative intervals stand for bursts within a source.
+    with pytest.raises(UserError, match="interval of -5 ns must not be negative"):
+        with_interval(uniform(), -5)
