@@ -29,6 +29,8 @@ SubsystemFactory = Callable[[int], BatchedSubsystem]
 
 
 class _HasWorkloads(Protocol):
+    warm: Any  # whose `only` is the number of the one workload, or None
+
     def fix_workload(self, name: str | None) -> None:
         """Draw the coming episodes from one workload; None: from all of them."""
 
@@ -82,9 +84,15 @@ class WorkloadOption(Rendering):
     reset_options = ("mode", "workload")
 
     def _apply_options(self, options: dict[str, Any]) -> None:
+        subsystem = cast(_HasWorkloads, self.proxy.subsystem)
+        before = subsystem.warm.only
         if "workload" in options:
-            cast(_HasWorkloads, self.proxy.subsystem).fix_workload(options["workload"])
-        super()._apply_options(options)
+            subsystem.fix_workload(options["workload"])
+        try:
+            super()._apply_options(options)
+        except UserError:
+            subsystem.warm.only = before
+            raise
 
 
 class ProxyEnv(Rendering, gymnasium.Env[Any, Any]):
@@ -146,9 +154,9 @@ class ProxyEnv(Rendering, gymnasium.Env[Any, Any]):
             seed: Resets everything, the proxy's maturity included; None keeps that and draws the next episode.
             options: `mode`, and what the concrete environment documents.
         """
-        super().reset(seed=seed)
         if options:
             self._take_options(options)
+        super().reset(seed=seed)
         snapshot = self._episodes.begin(_ONE_ROW, [self.np_random], _ONE_ROW & (seed is not None))
         return snapshot.features[0], {"mode": int(self.proxy.controller.mode()[0])}
 

@@ -82,6 +82,11 @@ def test_reset_takes_all_of_its_options_or_none():
     with pytest.raises(UserError, match=r"unknown reset options \['oops'\]: accepted are 'mode', 'workload'"):
         env.reset(seed=1, options={"workload": "zipf-0.9", "oops": 1})
     assert env.proxy.subsystem.warm.only is None
-    for options, reason in (({"mode": None}, "unknown mode 'None'"), ({"workload": 0}, "unknown workload '0'")):
+    for options, reason in (
+        ({"mode": None}, "unknown mode 'None'"),
+        ({"workload": 0}, "unknown workload '0'"),
+        ({"workload": "zipf-0.9", "mode": "good"}, "unknown mode 'good'"),
+    ):
         with pytest.raises(UserError, match=reason):
             env.reset(seed=1, options=options)
+        assert env.proxy.subsystem.warm.only is None
