@@ -34,9 +34,9 @@ def parser() -> argparse.ArgumentParser:
     add("model", nargs="?", type=Path, help="run folder of train.py, or a model's zip file in one")
     add(
         "--policy",
-        help="a built-in algorithm, clairvoyant, informed, random-action[:SEED] or constant:NUMBER[,NUMBER...]",
+        help="a built-in algorithm, clairvoyant, informed, rule, random-action[:SEED] or constant:NUMBER[,NUMBER...]",
     )
-    add("--agent", metavar="NAME", help="a trained agent that comes with the package, such as lfs-tune")
+    add("--agent", metavar="NAME", help="a trained agent that comes with the package, such as lfs-tune or lfs-tune:3")
     add("--env", help="environment id (default: the model's, else kml/LfsTune-v0)")
     add("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the environment, such as utilisation:0.9")
     add(
@@ -65,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
         "--deployment",
         type=not_negative,
         metavar="VOLUMES",
-        help=f"volumes of user writes of the second table, under mode auto; 0: none (default: {UNITS:g})",
+        help="length of the runs of the second table, under mode auto: volumes of user writes, for DAMON half minutes; "
+        f"0: none (default: {UNITS:g})",
     )
     add("--explain", action="store_true", help="say what drives the agent instead, and draw its choices")
     add("--output", type=Path, metavar="FOLDER", help="where --explain draws (default: logs/explanations/NAME)")

@@ -101,7 +101,7 @@ def train(options: TrainingOptions) -> TrainingResult:
         layout = layout_of(plan.env, auto=plan.online, deployed=plan.deployment_units > 0)
         steps = f"{plan.further_steps:,} steps in {env.num_envs} environments"
         say(f"{plan.algo} on {plan.env}: {steps}, into {folder.path}")
-        say("compiling the simulator (a minute or two the first time) and warming up the volumes ...", flush=True)
+        say("compiling the simulator (a minute or two the first time) and preparing the episodes ...", flush=True)
         evaluate = Evaluate(
             folder,
             plan.env,

@@ -287,8 +287,8 @@ def _write_rows(description: TraceDescription) -> list[tuple[str, str]]:
         ("suggested volume", f"{description.written_footprint_blocks:,} blocks = {segments} blocks"),
         (
             "",
-            f"{passes} pass{'es' if passes > 1 else ''} through the trace overwrite it {EPISODE_VOLUMES} times or "
-            "more; a smaller volume samples addresses, a larger one holds static data",
+            f"overwritten {EPISODE_VOLUMES} times or more by {passes} pass{'es' if passes > 1 else ''} "
+            "through the trace; a smaller volume samples addresses, a larger one holds static data",
         ),
     ]
 
