@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     add("--trust", action="store_true", help="load such a model, which runs code that it contains")
     add("--quiet", action="store_true", help="say nothing")
     _add_drive(commands)
-    export = commands.add_parser("export", help="ship the best models of run folders, alike but for their seeds")
+    export = commands.add_parser(
+        "export", help="ship the best models of run folders, alike but for their seeds; replaces an agent of that name"
+    )
     export.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder of train.py")
     export.add_argument("--name", required=True, help="what the agent is to be called, such as lfs-tune")
     return result

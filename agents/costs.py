@@ -14,7 +14,7 @@ import numpy as np
 from agents.baselines import PolicyMaker, RandomPolicy
 from agents.playing import play_out
 from agents.statistics import FloatArray, bootstrap_interval
-from agents.tables import format_table
+from agents.tables import format_table, in_words
 from agents.vector_env import make_native_env
 
 HELD_OUT_SEEDS = range(1_000_001, 1_000_021)
@@ -58,7 +58,7 @@ def compare_costs(
             "",
             format_table(["policy", "cost", "saved"], rows),
             "",
-            f"The {name} {won} the built-in algorithm: it saves {100 * interval.estimate:.1f} % "
+            f"{in_words(name)} {won} the built-in algorithm: it saves {100 * interval.estimate:.1f} % "
             f"[{low:.1f}, {high:.1f}] of its cost (interquartile mean, 95 % bootstrap interval).",
         ]
     )

@@ -11,7 +11,7 @@ from agents.damon_environments import CLAIRVOYANT, COMMON_METRICS, DAMON_ENVIRON
 from agents.playing import episode_seeds, make_environment
 from agents.results import Comparison, Evaluation
 from agents.statistics import FloatArray, bootstrap_interval
-from agents.tables import format_table
+from agents.tables import format_table, in_words
 from kml_envs.damon.warm_programs import ORIGINS, WarmPrograms
 
 
@@ -88,8 +88,10 @@ def _verdict(comparison: Comparison, means: FloatArray) -> str:
     gains = results.of(judged, "score") - results.of(best, "score")
     gain = bootstrap_interval(gains, lambda values: float(values.mean()))
     won = "beats" if gain.low > 0 else "does not beat" if gain.high < 0 else "equals, as far as these episodes tell,"
+    kind = "other" if judged in comparison.builtins else "single"
     return (
-        f"The {judged} {won} the best single built-in algorithm ({best}): score {own:.4f} against {other:.4f} in mean "
+        f"{in_words(judged, comparison.builtins)} {won} the best {kind} built-in algorithm ({best}): "
+        f"score {own:.4f} against {other:.4f} in mean "
         f"over {len(results.workloads)} workload{'s' * (len(results.workloads) != 1)}, "
         f"{gain.estimate:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] (95 % bootstrap interval)."
     )

@@ -49,17 +49,21 @@ def verdict(comparison: Comparison) -> str:
     count = len(results.workloads)
     over = f" in geometric mean over {count} workloads" if count > 1 else f" on {results.workloads[0]}"
     numbers = f"write amplification {own:.3f} against {other:.3f}{over}"
-    if judged in comparison.builtins:
-        subject, what = f"Built-in algorithm {judged}", f"the best other built-in algorithm ({best})"
-    else:
-        subject = f"The {judged}" if judged.startswith("agent") else f"Policy {judged}"
-        what = f"the best single built-in algorithm ({best})"
+    subject = in_words(judged, comparison.builtins)
+    what = f"the best {'other' if judged in comparison.builtins else 'single'} built-in algorithm ({best})"
     change = own / other - 1.0
     if change < -_MARGIN:
         return f"{subject} beats {what} by {-100 * change:.1f} %: {numbers}."
     if change > _MARGIN:
         return f"{subject} does not beat {what}, it is {100 * change:.1f} % worse: {numbers}."
     return f"{subject} equals {what}: {numbers}."
+
+
+def in_words(policy: str, builtins: Sequence[str] = ()) -> str:
+    """A policy as the subject of a sentence."""
+    if policy in builtins:
+        return f"Built-in algorithm {policy}"
+    return f"The {policy}" if policy.startswith("agent") else f"Policy {policy}"
 
 
 def score_sentence(comparison: Comparison) -> str:
