@@ -150,7 +150,7 @@ def draw_timeline(timeline: list[tuple[int, float, float]]) -> MatplotlibFigure:
 
 def subsystem_prefix(env_id: str) -> str:
     """First word of the subsystem's tags: `lfs` for `kml/LfsTune-v0`."""
-    name = env_id.rpartition("/")[2]
+    name = env_id.rpartition("/")[2].partition("-")[0]
     return "".join(letter if not letter.isupper() else f" {letter}" for letter in name).split()[0].lower()
 
 

@@ -526,4 +526,5 @@ def test_score_is_the_log_of_what_the_builtin_paid_over_what_the_agent_paid():
 
 def test_names_and_values_for_tensorboard():
     assert subsystem_prefix("kml/LfsTune-v0") == "lfs" and subsystem_prefix("kml/DamonMonitor-v0") == "damon"
+    assert subsystem_prefix("readahead:tutorial/Readahead-v0") == "readahead"
     assert flat({"a": {"b": [1], "c": 2}, "d": None}) == {"a.b": "[1]", "a.c": 2, "d": "None"}
