@@ -34,7 +34,10 @@ def page(env_id: str) -> str:
     snippet = f'gymnasium.make("kml_envs:{env_id}")'
     vector = f'gymnasium.make_vec("kml_envs:{env_id}", num_envs=256, vectorization_mode="vector_entry_point")'
     return (
-        f"# {env_id}\n\n{title}\n\n```python\nenv = {snippet}\nenvs = {vector}\n```\n\n{body.strip()}\n\n"
+        f"# {env_id}\n\n{title}\n\n```python\nimport gymnasium\n\nenv = {snippet}\nenvs = {vector}\n```\n\n"
+        "What all environments have in common, such as `info`, `reset` and pictures, is described in\n"
+        "[The environments in your own code](../using.md).\n\n"
+        f"{body.strip()}\n\n"
         f"*Written from the docstring of `{spec.entry_point}` by `python -m tools.environment_pages`.*\n"
     )
 

@@ -106,6 +106,7 @@ class DamonMonitorEnv(DamonEnv):
     ## Action Space
     `Box(-1, 1, (4,), float32)`. All numbers are rounded to powers of two, written `[…]`, and one that is in force stays
     until the recommendation is more than three quarters of a power away from it: so a little noise changes nothing.
+
     | Number | Setting |
     | --- | --- |
     | 0 `sample_interval` | sampling interval, `5 ms · 2^[5.5 (1 + a0)]`: 5 ms to 10.24 s |
@@ -118,6 +119,7 @@ class DamonMonitorEnv(DamonEnv):
 
     ## Observation Space
     `Box(0, 1, (31,), float32)`, what the kernel side knows; nothing of the true accesses.
+
     | Features | Meaning |
     | --- | --- |
     | 0 | size of the program, `log2(bytes / 64 MiB) / 14` |
@@ -142,7 +144,8 @@ class DamonMonitorEnv(DamonEnv):
 
     ## Starting State
     A workload and one of four places in it, drawn from the seed, after a warm-up in which the kernel has tuned the
-    intervals, whatever the built-in algorithm: so all policies begin alike.
+    intervals, whatever the built-in algorithm: so all policies begin alike. `reset(options={"workload": NAME})` fixes
+    the workload from then on, None frees it.
 
     ## Episode End
     Truncated after `episode_s` seconds of the program; never terminated.

@@ -104,6 +104,7 @@ class DamonReclaimEnv(DamonEnv):
 
     ## Action Space
     `Box(-1, 1, (6,), float32)`, the settings of a `pageout` scheme for regions without accesses.
+
     | Number | Setting |
     | --- | --- |
     | 0 `min_age` | idle time from which memory is cold, `1.25 · 2^(6 a0)` s per GiB of it, in whole aggregations |
@@ -117,6 +118,7 @@ class DamonReclaimEnv(DamonEnv):
 
     ## Observation Space
     `Box(0, 1, (38,), float32)`, what the kernel side knows without seeing single accesses.
+
     | Features | Meaning |
     | --- | --- |
     | 0 | size of the program, `log2(bytes / 64 MiB) / 14` |
@@ -139,6 +141,7 @@ class DamonReclaimEnv(DamonEnv):
     ## Starting State
     A workload and one of four places in it, drawn from the seed, after a warm-up in which DAMON has only watched. All
     memory is resident, as far as it fits, whatever the built-in algorithm: so all policies begin alike.
+    `reset(options={"workload": NAME})` fixes the workload from then on, None frees it.
 
     ## Episode End
     Truncated after `episode_s` seconds of the program; never terminated.

@@ -116,6 +116,7 @@ class DamonTierEnv(DamonEnv):
     ## Action Space
     `Box(-1, 1, (7,), float32)`, the settings of a `migrate_hot` scheme towards node 0 and a `migrate_cold` scheme
     towards node 1, each applied once a second.
+
     | Number | Setting |
     | --- | --- |
     | 0 `hot_accesses` | share of an aggregation's samples that finds hot memory accessed, at least `(1 + a0)² / 4` |
@@ -135,6 +136,7 @@ class DamonTierEnv(DamonEnv):
 
     ## Observation Space
     `Box(0, 1, (41,), float32)`, what the kernel side knows without seeing single accesses.
+
     | Features | Meaning |
     | --- | --- |
     | 0 | size of the program, `log2(bytes / 64 MiB) / 14` |
@@ -159,7 +161,8 @@ class DamonTierEnv(DamonEnv):
     ## Starting State
     A workload and one of four places in it, drawn from the seed, after a warm-up in which DAMON has only watched. Node
     0 holds the lower part of the addresses, as if the program had touched its memory in that order, whatever the
-    built-in algorithm: so all policies begin alike.
+    built-in algorithm: so all policies begin alike. `reset(options={"workload": NAME})` fixes the workload from then
+    on, None frees it.
 
     ## Episode End
     Truncated after `episode_s` seconds of the program; never terminated.

@@ -315,7 +315,7 @@ class LfsPacingEnv(_LatencyRendering, LfsEnv):
     | episode_volumes | 5 | length of an episode in volumes of user writes |
     | window_volumes | 2 | length of a unit, where the mode works in units |
     | share, probes | None, False | the agent's share of units; probe units in recommendation mode |
-    | domains | 1 | one: in time all cleaning shares one device |
+    | domains | 1 | always 1: all cleaning shares one device |
     | latency_us, deadline_us | 0, None | time that the agent takes (writes arrive and are made), and has |
     | warm_volumes | 4 | user writes before an episode begins |
 

@@ -141,7 +141,7 @@ class LfsVictimEnv(LfsEnv):
     | episode_volumes | 5 | length of an episode in volumes of user writes |
     | window_volumes | 2 | length of a unit, where the mode works in units |
     | share, probes | None, False | the agent's share of units (auto: in learning); probe units in recommendation mode |
-    | domains | 1 | mode auto: parts of the volume compared in space; 1: in time; "auto": if 9 of 256 segments fit |
+    | domains | 1 | mode auto: parts compared in space; 1: in time; "auto": as many of 256 segments as fit, if 9 do |
     | latency_us, deadline_us | 0, None | time that the agent takes (users write on), and has; 20 µs are one write |
     | warm_volumes | 4 | user writes before an episode begins |
 
