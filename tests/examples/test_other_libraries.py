@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -24,6 +26,23 @@ def test_one_file_ppo_learns():
     curve = [float(line.split()[-1]) for line in finished.stdout.splitlines()]
     assert len(curve) == 12
     assert sum(curve[-3:]) > sum(curve[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.gymnasium_interface
+def test_code_of_the_page_on_own_code(tmp_path):
+    """Its blocks run as they stand there."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/using.md").read_text(encoding="utf-8"), re.S)
+    finished = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"^(zipf-0.99|uniform)$", finished.stdout, re.M)
+    assert (tmp_path / "cleaning.gif").stat().st_size > 0
 
 
 @pytest.mark.gymnasium_interface
