@@ -272,7 +272,7 @@ class Handle:
     def store(self, text: bytes) -> None:
         """Store a text that has passed `check`; a recommendation raises no error here, whatever it says."""
         assert self._file.store is not None
-        if self.name == RECOMMENDATION:
+        if self.name == RECOMMENDATION and not self._is_agents:  # later the kernel notes by the recommendation itself
             self._note_agent()
         self._file.store(text)
         self._channel.changed()

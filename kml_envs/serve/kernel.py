@@ -140,7 +140,7 @@ class SimulatedKernel:
             self._begin_episode()
             self._pace.begin()
         elif np.count_nonzero(here := proxy.asked & (self._pace.wall <= now)):
-            self._ask(int(np.where(here, self._pace.wall, np.inf).argmin()), now)
+            self._ask(int(np.where(here, self._pace.wall, np.inf).argmin()) if self._count > 1 else 0, now)
         self._plan(now)
         return self.due
 
@@ -301,6 +301,8 @@ class SimulatedKernel:
         if self.due is None:
             self.options = options
             return
+        if self.options.speed == 0.0:
+            self._pace.begin()  # nobody has looked at the clocks
         if self.open:
             self._let_users_go_on(now)  # up to now at the speed of before
         wall, scale = self._pace.wall, self.options.speed / options.speed if options.speed else 0.0
@@ -438,11 +440,13 @@ class SimulatedKernel:
             feedback = _of_row(feedback, row)._replace(reward=reward, finished=finished)
         self.feedback = generation, feedback
         self.verdict = generation, feedback.verdict.item()
-        decision = Decision(row, self._episode, generation, self._asked_progress, snapshot, recommendation, feedback)
-        if proxy.course.stride is not None:
-            self._incomplete = decision
-        elif self._record is not None:
-            self._record(decision)
+        if (incomplete := proxy.course.stride is not None) or self._record is not None:
+            asked = self._asked_progress
+            decision = Decision(row, self._episode, generation, asked, snapshot, recommendation, feedback)
+            if incomplete:
+                self._incomplete = decision
+            elif self._record is not None:
+                self._record(decision)
         self._close()
         self._waiting = self._waiting & proxy.asked
         self._waiting[row] = False

@@ -43,13 +43,14 @@ class Pace:
 
         Args:
             now: Wall time.
-            speed: Seconds of simulated time in a second; 0: they are to be there now.
+            speed: Seconds of simulated time in a second; 0: they are to be there now, and the clocks are not looked at,
+                so that `begin` must come before another speed.
         """
-        time_us = self._clock.time_us().astype(np.float64)
         if speed == 0.0:
             self.wall[:] = now
-        else:
-            self.wall = np.maximum(self.wall + (time_us - self._time_us) / (1e6 * speed), now - LARGEST_LAG_S)
+            return
+        time_us = self._clock.time_us().astype(np.float64)
+        self.wall = np.maximum(self.wall + (time_us - self._time_us) / (1e6 * speed), now - LARGEST_LAG_S)
         self._time_us = time_us
         self._seamless &= self.wall + self._late <= now
 
