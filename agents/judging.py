@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeGuard
 
 import torch
 
@@ -24,6 +24,7 @@ from agents.results import Comparison
 from agents.shipped import check_complete, find_agent, load_agent
 from agents.suite_report import play_suite, report_suite, shipped_policies, version_warning
 from kml_envs.errors import UserError
+from kml_envs.files import is_stream
 from kml_envs.long_episodes import UNITS, is_own
 
 DEFAULT_SPLIT = "held-out"
@@ -125,7 +126,8 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     check_oracle(judged, workloads)
     deployments = _deployments(judged, options, workloads, seeds)
     comparison = compare(judged, workloads, seeds, progress=progress)
-    _write_files(options, judged, comparison, None)  # what is there is kept if the deployments are interrupted
+    # What is there is kept if the deployments are interrupted, but a pipe takes results once only.
+    _write_files(options, judged, comparison, None, last=deployments is None)
     if options.plot is not None:
         write_plot(options.plot, comparison)
     if options.damo is not None:
@@ -139,13 +141,19 @@ def judge(options: JudgingOptions, told: TextIO) -> str:
     return f"{text}\n\n{deployed.text}"
 
 
-def _write_files(options: JudgingOptions, judged: Contender, comparison: Comparison, deployed: Deployed | None) -> None:
-    """Write what is wanted as JSON and CSV."""
-    if options.json is not None:
+def _write_files(
+    options: JudgingOptions, judged: Contender, comparison: Comparison, deployed: Deployed | None, last: bool = True
+) -> None:
+    """Write what is wanted as JSON and CSV; into streams the last time only."""
+
+    def now(path: Path | None) -> TypeGuard[Path]:
+        return path is not None and (last or not is_stream(path))
+
+    if now(options.json):
         settings = {"env": judged.env_id, "env_kwargs": dict(judged.env_kwargs), "model": _text(options.model)}
         settings["agent"] = options.agent
         write_json(options.json, comparison, settings, deployed)
-    if options.csv is not None:
+    if now(options.csv):
         write_csv(options.csv, comparison, deployed)
 
 

@@ -20,13 +20,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from agents.algorithms import Algorithm, check_device, find_algorithm, make_model
 from agents.allocator import keep_freed_memory
 from agents.average_reward import AverageReward
-from agents.baselines import Contender, names_of
+from agents.baselines import Contender, compared_builtins, names_of
 from agents.callbacks import Evaluate, LogEpisodes, RefillReplayBuffer, SaveCheckpoints, ShowProgress
 from agents.costs import HELD_OUT_SEEDS, compare_costs
 from agents.deployment import Deployments, deploy
 from agents.hyperparameter_files import constructor_arguments
 from agents.imitation import can_imitate, check_imitable, imitate, observe_builtin
 from agents.plan import HELD_OUT_SUITE, Plan, TrainingOptions, make_plan
+from agents.playing import check_rivals
 from agents.run_folder import RunFolder, check_event_folder, make_event_folder
 from agents.saving import restore_parameters, restore_reward_statistics, save_model
 from agents.standardize import standardization
@@ -88,6 +89,8 @@ def train(options: TrainingOptions) -> TrainingResult:
     if recording is not None:
         check_imitable(model, recording)
     teachers = _teachers(model, plan)
+    if options.closing:
+        _check_closing(plan)
     deployments = _deployments(plan)
     if options.tensorboard_log:
         check_event_folder(Path(options.tensorboard_log))
@@ -147,6 +150,17 @@ def train(options: TrainingOptions) -> TrainingResult:
     env.close()
     evaluate.close()
     return TrainingResult(folder.path, model.num_timesteps, request.signal_name)
+
+
+def _check_closing(plan: Plan) -> None:
+    """See that everybody in the closing table can play."""
+    if is_own(plan.env):
+        return
+    rivals = compared_builtins(plan.env, plan.played_kwargs)
+    try:
+        check_rivals(rivals, names_of(plan.env, plan.suite(HELD_OUT_SUITE))[0])
+    except UserError as error:
+        raise UserError(f"{error} (--no-closing trains without the closing table)") from None
 
 
 def _make_env(plan: Plan, options: TrainingOptions) -> NativeVecEnv:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kml_envs.errors import UserError
-from kml_envs.files import check_writable, make_writable_folder
+from kml_envs.files import check_writable, make_writable_folder, write_text
 
 
 def test_a_file_that_can_be_written_stays_as_it_is(tmp_path):
@@ -19,6 +19,12 @@ def test_a_file_that_can_be_written_stays_as_it_is(tmp_path):
     assert (tmp_path / "old.json").read_text() == "mine"
 
 
+def test_streams_are_not_replaced():
+    check_writable(Path("/dev/null"), "--json")
+    write_text(Path("/dev/null"), "results")
+    assert Path("/dev/null").is_char_device()
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -26,7 +32,6 @@ def test_a_file_that_can_be_written_stays_as_it_is(tmp_path):
         ("nowhere/out.json", "No such file or directory"),
         ("file/out.json", "Not a directory"),
         ("x" * 250, "File name too long"),  # under the name that it is written with
-        ("/dev/null", "is no regular file"),
         ("/proc/out.json", ""),  # not even by root
     ],
 )

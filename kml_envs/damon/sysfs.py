@@ -21,6 +21,9 @@ from kml_envs.errors import UserError
 ADMIN = Path("/sys/kernel/mm/damon/admin")
 """Where the kernel keeps the files."""
 
+LARGEST_KDAMOND = 255
+"""A number that was mistyped would make as many."""
+
 _ATTEMPTS = 8
 _FIRST_WAIT_S = 0.01
 _REGION_FIELDS = ("start", "end", "nr_accesses", "age", "sz_filter_passed")
@@ -48,8 +51,8 @@ class SysfsDamon:
         if not (root / "kdamonds" / "nr_kdamonds").exists():
             raise UserError(f"{root}: no DAMON here; it needs CONFIG_DAMON_SYSFS and the rights to see it")
         self.root, self.kdamond, self._sleep = root, kdamond, sleep
-        if kdamond < 0:
-            raise UserError(f"kdamond {kdamond}: must not be negative")
+        if not 0 <= kdamond <= LARGEST_KDAMOND:
+            raise UserError(f"kdamond {kdamond}: must not be negative, nor above {LARGEST_KDAMOND}")
         existing = self._read_number(root / "kdamonds" / "nr_kdamonds")
         if existing == 0:
             self._write(root / "kdamonds" / "nr_kdamonds", kdamond + 1)

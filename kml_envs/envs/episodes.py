@@ -30,6 +30,8 @@ class Episodes:
         Raises:
             UserError: The options contradict each other.
         """
+        if not isinstance(info_decisions, bool):
+            raise UserError(f"info_decisions {info_decisions!r}: must be true or false")
         self.info_decisions = info_decisions
         self.passes_over_unasked = True
         self.proxy = MLModelProxy(subsystem)

@@ -40,9 +40,11 @@ class Rendering:
 
     Attributes:
         reset_options: The keys that are accepted.
+        vector_reset_options: Those that a vector environment takes beside them.
     """
 
     reset_options: ClassVar[tuple[str, ...]] = ("mode",)
+    vector_reset_options: ClassVar[tuple[str, ...]] = ()
     render_mode: str | None
     proxy: MLModelProxy
 
@@ -74,7 +76,8 @@ class Rendering:
             UserError: A key is not known, or its value.
         """
         if unknown := sorted(set(options) - set(self.reset_options), key=str):
-            raise UserError(f"unknown reset options {unknown}: accepted are {', '.join(map(repr, self.reset_options))}")
+            accepted = (*self.reset_options, *self.vector_reset_options)
+            raise UserError(f"unknown reset options {unknown}: accepted are {', '.join(map(repr, accepted))}")
         self._apply_options(options)
 
 
@@ -202,6 +205,7 @@ class ProxyVectorEnv(Rendering, gymnasium.vector.VectorEnv[Any, Any, Any]):
         proxy: The proxy.
     """
 
+    vector_reset_options = ("reset_mask",)
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's own annotation)
         "render_modes": [],
         "render_fps": 4,

@@ -79,7 +79,8 @@ class AutoMode:
         instances, domains = subsystem.instances, options.domains
         if domains > 1 and (domains < LEAST_DOMAINS or instances % domains):
             raise UserError(
-                f"domains {domains}: at least {LEAST_DOMAINS}, in whole groups of the {instances} instances"
+                f"domains {domains}: must be at least {LEAST_DOMAINS}, and instances come in whole groups of as many, "
+                f"got {instances}"
             )
         volumes = instances // domains
         self.health = Health(instances)

@@ -1,6 +1,6 @@
 """Command line of the workloads: `python -m kml_envs.workloads describe FILE`, and other commands (see `--help`).
 
-`describe` takes block traces and recorded memory accesses, and memory workloads by name.
+`describe` takes block traces and recorded memory accesses, and bundled traces and memory workloads by name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kml_envs.errors import OneLineParser, UserError, run_command
 from kml_envs.files import is_stream
 from kml_envs.memory_suites import is_memory_workload, make_memory_workload, memory_suites
 from kml_envs.suites import suites
+from kml_envs.workloads.bundled import bundled_names, load_bundled
 from kml_envs.workloads.describe import describe_requests, format_description
 from kml_envs.workloads.describe_memory import describe_accesses, format_access_description
 from kml_envs.workloads.formats import ACTIONS, FORMATS, detect_format
@@ -60,7 +61,7 @@ _Commands = Any  # argparse keeps the class of add_subparsers' result private
 
 def _add_describe(commands: _Commands) -> None:
     parser = commands.add_parser("describe", help="print what a block trace, or a record of memory accesses, holds")
-    _add_reading_options(parser)
+    _add_reading_options(parser, "; or the name of a bundled trace or of a memory workload")
     parser.add_argument("--target", type=int, help="which record of a damo file that holds several, from 0")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=_describe)
@@ -71,6 +72,8 @@ def _describe(chosen: argparse.Namespace) -> int:
         return _describe_memory(chosen)
     if chosen.target is not None:
         raise UserError(f"--target: {chosen.file} is no record of damo, of which it would choose one")
+    if chosen.file in bundled_names() and not os.path.exists(chosen.file):
+        return _describe_bundled(chosen)
     name = chosen.format or detect_format(chosen.file)
     options = _reading_options(chosen)
     description = describe_requests(
@@ -81,6 +84,15 @@ def _describe(chosen: argparse.Namespace) -> int:
     else:
         print(format_description(description))
         print(f"\nread as '{name}' in blocks of {chosen.block_bytes:,} bytes")
+    return 0
+
+
+def _describe_bundled(chosen: argparse.Namespace) -> int:
+    for name, default in {**_BLOCK_OPTIONS, "format": None, "time_scale": 1.0}.items():
+        if getattr(chosen, name) != default:
+            raise UserError(f"--{name.replace('_', '-')}: is for files, and {chosen.file} is a bundled trace")
+    description = describe_requests(chosen.file, load_bundled(chosen.file))
+    print(json.dumps(description.as_dict(), indent=2) if chosen.json else format_description(description))
     return 0
 
 
@@ -214,8 +226,9 @@ def _programs(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _add_reading_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="trace file, plain or compressed with gzip, xz or Zstandard")
+def _add_reading_options(parser: argparse.ArgumentParser, or_else: str = "") -> None:
+    known = f"trace file, plain or compressed with gzip, xz or Zstandard{or_else}"
+    parser.add_argument("file", metavar="FILE", help=known)
     parser.add_argument("--format", help=f"one of {', '.join(FORMATS)}; default: recognised from the content")
     parser.add_argument("--block-bytes", type=int, default=4096, help="block size in bytes (default %(default)s)")
     parser.add_argument("--device", help="device, volume or file of a trace that holds several, or 'all'")

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,6 @@ def test_mistakes_are_one_line_and_exit_status_two():
         ({"policy": "greedy", "damo": Path("x" * 300)}, "--damo x+: File name too long"),
         ({"policy": "greedy", "damo": Path("x" * 250)}, "--damo x+: File name too long"),
         ({"policy": "greedy", "csv": Path()}, "--csv .: is a folder"),
-        ({"policy": "greedy", "csv": Path(os.devnull)}, "is no regular file"),
         ({"policy": "greedy", "json": Path("out.json"), "csv": Path("./out.json")}, "is the file of --json"),
         ({"policy": "greedy", "csv": Path("a.csv"), "workloads": ("trace:./a.csv",)}, "a file that is to be played"),
         ({"model": Path("model.zip"), "json": Path("model.zip")}, "a file that is to be played"),
@@ -115,6 +115,25 @@ def test_mistakes_are_found_before_anything_is_played(tmp_path, monkeypatch, arg
         judge(JudgingOptions(**arguments), sys.stderr)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_gets_the_results_once(tmp_path, small):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = JudgingOptions(
+        policy="constant:0",
+        env_kwargs={key: value for key, value in small.items() if key != "workloads"} | {"segments": 128},
+        workloads=("zipf-0.9",),
+        n_seeds=1,
+        deployment=4.0,
+        csv=pipe,
+    )
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        judge(options, io.StringIO())
+        lines = read.result(timeout=60).splitlines()
+    assert sum("(mode auto)" in line for line in lines) == 1
+    assert len(lines) == len(set(lines)) > 10
 
 
 @pytest.mark.parametrize("env_id", environment_ids())

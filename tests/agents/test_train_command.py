@@ -51,6 +51,10 @@ def run(tmp_path, *arguments):
         (["-n", "many"], "invalid int"),
         (["--env-kwargs", "segments"], "KEY:VALUE"),
         (["--env-kwargs", "segmants:3"], "segmants"),
+        (
+            ["--env-kwargs", "segments:96"],
+            "cost-benefit/sepbit, which is compared too: utilisation 0.85 leaves no room",
+        ),
         (["-params", "gama:0.9"], "gama"),
         (["-params", "learning_rate:fast"], "lin_X"),
         (["--mode", "autopilot"], "autopilot"),

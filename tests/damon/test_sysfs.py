@@ -224,6 +224,7 @@ def test_refusals_are_one_line(kernel, tmp_path):
         (lambda: damon.snapshot(5), "scheme 5: the context has 1"),
         (lambda: driven(kernel, kdamond=1), "kdamond 1: there are 1"),
         (lambda: driven(kernel, kdamond=-1), "kdamond -1: must not be negative"),
+        (lambda: driven(kernel, kdamond=100_000), "kdamond 100000: must not be negative, nor above 255"),
         (lambda: SysfsDamon(tmp_path / "elsewhere"), "no DAMON here"),
     ):
         with pytest.raises(UserError, match=message) as error:

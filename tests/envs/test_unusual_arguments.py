@@ -69,6 +69,7 @@ def test_what_is_protected_is_not_offered():
         ("DamonReclaim", {"memory_share": 0.3}, "memory_share 0.3: must lie above 0.370"),
         ("DamonTier", {"aggr_us": 400_000, "sample_us": 200_000}, "at least 5 times sample_us"),
         ("LfsTune", {"domains": 3}, "domains 3"),
+        ("LfsTune", {"info_decisions": "yes"}, "info_decisions 'yes': must be true or false"),
         ("LfsVictim", {"mode": "learning", "share": 1e-6}, "share 1e-06: must be 0 or at least"),
     ],
 )
@@ -77,9 +78,15 @@ def test_what_makes_no_sense_is_refused(name, arguments, reason):
         make(name, **arguments)
 
 
+def test_a_vector_environment_says_that_it_takes_a_mask_too():
+    env = gymnasium.make_vec("kml/LfsTune-v0", 2, vectorization_mode="vector_entry_point", **SMALL)
+    with pytest.raises(UserError, match=r"\['oops'\]: accepted are 'mode', 'workload', 'reset_mask'$"):
+        env.reset(seed=1, options={"oops": 1})
+
+
 def test_reset_takes_all_of_its_options_or_none():
     env = make("LfsTune", **{**SMALL, "workloads": ["uniform", "zipf-0.9"]})
-    with pytest.raises(UserError, match=r"unknown reset options \['oops'\]: accepted are 'mode', 'workload'"):
+    with pytest.raises(UserError, match=r"unknown reset options \['oops'\]: accepted are 'mode', 'workload'$"):
         env.reset(seed=1, options={"workload": "zipf-0.9", "oops": 1})
     assert env.proxy.subsystem.warm.only is None
     for options, reason in (

@@ -69,6 +69,14 @@ def test_describe_prints_text_and_json(trace, capsys):
     assert facts["write_sizes"]["histogram"] == {"1": 1.0}
 
 
+def test_describe_takes_bundled_traces_by_name(capsys):
+    assert main(["describe", "lmdb-transactions", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["writes"], facts["blocks_written"]) == ("lmdb-transactions", 142_847, 168_300)
+    with pytest.raises(UserError, match="--limit: is for files, and lmdb-transactions is a bundled trace"):
+        main(["describe", "lmdb-transactions", "--limit", "3"])
+
+
 def test_describe_of_a_trace_without_writes_suggests_no_volume(tmp_path, capsys):
     path = tmp_path / "reads.csv"
     path.write_text("time,op,offset,size\n0,r,0,8192\n")
