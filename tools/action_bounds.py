@@ -36,6 +36,7 @@ SEARCHED = ("initial_action", "initial_weights")
 """Hyperparameters that hold what is searched: a constant action, or a rule of `kml/LfsVictim-v0`."""
 
 LEAST_POPULATION = 3
+"""One each for the start, and for what the searches from there and from zero find."""
 
 
 def best_policy(suite: BenchmarkSuite, workload: str, population: int, generations: int) -> PolicyMaker:
@@ -65,15 +66,9 @@ def main() -> None:
     parser = OneLineParser(prog="python -m tools.action_bounds", description=__doc__.partition("\n")[0])
     known = [name for name, suite in SUITES.items() if (found := start_of(suite)) and found[0] in SEARCHED]
     parser.add_argument("suite", metavar="SUITE", help=f"one of {', '.join(known)}")
-    parser.add_argument("--population", type=whole_number_from(1), default=POPULATION)
+    parser.add_argument("--population", type=whole_number_from(LEAST_POPULATION), default=POPULATION)
     parser.add_argument("--generations", type=whole_number_from(1), default=GENERATIONS)
     arguments = parser.parse_args()
-    # One row each for the start, and for what the searches from there and from zero find.
-    if arguments.population < LEAST_POPULATION or arguments.generations < 1:
-        raise UserError(
-            f"--population {arguments.population} --generations {arguments.generations}: "
-            f"at least {LEAST_POPULATION} and at least 1 are accepted"
-        )
     suite = find_suite(arguments.suite)
     if suite.name not in known:
         raise UserError(f"{suite.name}: training begins with no constant action, accepted are {', '.join(known)}")

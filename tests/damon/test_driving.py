@@ -203,6 +203,14 @@ def test_a_shipped_agent_drives_the_monitor(machine, monkeypatch):
     assert machine.kernel.commands[-1] == "off"
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """A closing terminal ends programs there, whoever has started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_turns_monitoring_off(machine, monkeypatch, number, status):
     watched(monkeypatch, "damon-reclaim")
