@@ -86,6 +86,20 @@ def test_numbers_near_the_bounds_are_accepted(name):
     assert workload.trace is None or workload.trace.first_block.min() >= 0
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hot-cold-0.5-0.99999999",
+        "zipf-0.1234567",
+        "copy-on-write-0.3000001-0.5-0.5",
+        "uniform@bursts-1000000-2000-40",
+        "maildir@slowed-8.0000001",
+    ],
+)
+def test_a_workload_is_called_what_it_is_made_by(name):
+    assert make_workload(name).name == name
+
+
 def test_slowing_twice_multiplies():
     twice = make_workload("maildir@slowed-2@slowed-4")
     assert (twice.name, twice.time_scale) == ("maildir@slowed-2@slowed-4", 8.0)

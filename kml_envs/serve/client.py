@@ -139,7 +139,6 @@ class SocketFiles:
                 raise ConnectionResetError(errno.ECONNRESET, "the server has closed the connection")
             self._end += count
 
-
     def _watch(self) -> None:
         """Look for an answer for a moment before sleeping until it comes.
 

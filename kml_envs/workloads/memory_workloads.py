@@ -117,7 +117,7 @@ def zipf_memory(theta: float, gib: int, seed: int) -> MemoryWorkload:
         gib: Size in GiB.
         seed: Of the sizes and the order.
     """
-    name = f"zipf-memory-{theta:g}-{gib}-{seed}"
+    name = f"zipf-memory-{theta:.15g}-{gib}-{seed}"
     if not 0 <= theta <= 5:
         raise UserError(f"workload '{name}': an exponent of 0 to 5 is accepted")
     random = _generator(name, gib, seed, 1)

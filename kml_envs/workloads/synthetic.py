@@ -173,12 +173,12 @@ def uniform() -> Workload:
 def hot_cold(hot_writes: float, hot_blocks: float) -> Workload:
     """A share `hot_writes` of the writes goes to a share `hot_blocks` of the blocks."""
     phase = Phase(PhaseKind.HOT_COLD, hot_writes=hot_writes, hot_blocks=hot_blocks)
-    return Workload(f"hot-cold-{hot_writes:g}-{hot_blocks:g}", (phase,))
+    return Workload(f"hot-cold-{hot_writes:.15g}-{hot_blocks:.15g}", (phase,))
 
 
 def zipf(theta: float) -> Workload:
     """The k-th most popular block is written with probability proportional to k**-theta."""
-    return Workload(f"zipf-{theta:g}", (Phase(PhaseKind.ZIPF, theta=theta),))
+    return Workload(f"zipf-{theta:.15g}", (Phase(PhaseKind.ZIPF, theta=theta),))
 
 
 def sequential() -> Workload:
@@ -189,7 +189,7 @@ def sequential() -> Workload:
 def circular_log(log_writes: float, log_blocks: float) -> Workload:
     """A share of the writes goes around a log, as a database's, and the others anywhere in the rest of the blocks."""
     phase = Phase(PhaseKind.CIRCULAR_LOG, hot_writes=log_writes, hot_blocks=log_blocks)
-    return Workload(f"circular-log-{log_writes:g}-{log_blocks:g}", (phase,))
+    return Workload(f"circular-log-{log_writes:.15g}-{log_blocks:.15g}", (phase,))
 
 
 def shifting(name: str, phases: tuple[Phase, ...]) -> Workload:
@@ -211,7 +211,7 @@ def copy_on_write(free: float, hot_writes: float, hot_blocks: float) -> Workload
     Raises:
         UserError: A share does not lie between 0 and 1.
     """
-    name = f"copy-on-write-{free:g}-{hot_writes:g}-{hot_blocks:g}"
+    name = f"copy-on-write-{free:.15g}-{hot_writes:.15g}-{hot_blocks:.15g}"
     if not all(0 < share < 1 for share in (free, hot_writes, hot_blocks)):
         raise UserError(f"workload '{name}': all three shares must lie between 0 and 1")
     generator = np.random.default_rng(0)
@@ -245,7 +245,7 @@ def checkpoints(length: float, hot_writes: float, hot_blocks: float) -> Workload
     Raises:
         UserError: A number is out of range.
     """
-    name = f"checkpoints-{length:g}-{hot_writes:g}-{hot_blocks:g}"
+    name = f"checkpoints-{length:.15g}-{hot_writes:.15g}-{hot_blocks:.15g}"
     if not (0 < length <= _LONGEST_CHECKPOINT and 0 < hot_writes < 1 and 0 < hot_blocks < 1):
         raise UserError(
             f"workload '{name}': the length must lie in 0..{_LONGEST_CHECKPOINT:g}, both shares between 0 and 1"
@@ -290,7 +290,7 @@ def in_bursts(workload: Workload, bursts: Bursts) -> Workload:
     """
     if workload.has_arrival_times:
         raise UserError(f"workload '{workload.name}' has arrival times of its own: bursts are for synthetic ones")
-    name = f"{workload.name}@bursts-{bursts.writes:g}-{bursts.rate:g}-{bursts.gap_s:g}"
+    name = f"{workload.name}@bursts-{bursts.writes:.15g}-{bursts.rate:.15g}-{bursts.gap_s:.15g}"
     return dataclasses.replace(workload, name=name, bursts=bursts)
 
 
@@ -303,4 +303,4 @@ def slowed(workload: Workload, factor: float) -> Workload:
     if workload.trace is None:
         raise UserError(f"workload '{workload.name}' has no recorded times that could be slowed")
     scale = workload.time_scale * factor
-    return dataclasses.replace(workload, name=f"{workload.name}@slowed-{factor:g}", time_scale=scale)
+    return dataclasses.replace(workload, name=f"{workload.name}@slowed-{factor:.15g}", time_scale=scale)
