@@ -52,7 +52,7 @@ FEWEST_VALID = 12
 BEST_BENEFIT = 12
 OLDEST = 8
 NEVER = 2**63 - 1  # above the key of every section
-GROUP = 16  # sections whose lowest key is remembered: one of each sixteenth of all sections
+GROUP = 16  # neighbouring sections of which the lowest key is remembered
 CANDIDATES = FEWEST_VALID + BEST_BENEFIT + OLDEST
 
 
@@ -248,10 +248,8 @@ def _take_lowest(keys: Record, sections: int, taken: Record) -> None:
     numbers = (np.int64(1) << (highest_bit(np.uint64(sections)) + 1)) - 1
     groups = keys.size // (GROUP + 1)
     minima = keys[GROUP * groups :]
-    minima[:] = keys[:groups]
-    for begin in range(groups, GROUP * groups, groups):
-        for group in range(groups):
-            minima[group] = min(minima[group], keys[begin + group])
+    for group in range(groups):
+        minima[group] = _lowest_of_group(keys, group)
     for position in range(taken.size):
         lowest = np.int64(NEVER)
         for minimum in minima:
@@ -261,11 +259,15 @@ def _take_lowest(keys: Record, sections: int, taken: Record) -> None:
         section = lowest & numbers
         taken[position] = section
         keys[section] = NEVER
-        lowest = np.int64(NEVER)
-        group = section % groups
-        for step in range(GROUP):
-            lowest = min(lowest, keys[step * groups + group])
-        minima[group] = lowest
+        minima[section // GROUP] = _lowest_of_group(keys, section // GROUP)
+
+
+@compiled
+def _lowest_of_group(keys: Record, group: int) -> int:
+    lowest = np.int64(NEVER)
+    for place in range(GROUP * group, GROUP * (group + 1)):
+        lowest = min(lowest, keys[place])
+    return lowest
 
 
 @compiled
