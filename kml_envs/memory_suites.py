@@ -5,11 +5,13 @@ Training, validation and held-out workloads are disjoint by name; nothing is tun
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 
 from kml_envs.errors import unknown_name
 from kml_envs.suites import expand_selection
+from kml_envs.workloads.access import AccessTable
 from kml_envs.workloads.memory_traces import read_memory_trace
 from kml_envs.workloads.memory_workloads import (
     SCENARIOS,
@@ -100,7 +102,7 @@ def make_memory_workload(name: str) -> MemoryWorkload:
     Args:
         name: A scenario, a recorded program's name, `bursts-GIB-SEED`, `zipf-memory-THETA-GIB-SEED`,
             `mixture-GIB-SEED`, `turns-GIB-SEED`, or `accesses:PATH` for a file of the user: a damo record, a masim
-            configuration, a lackey trace or CSV.
+            configuration, a lackey trace or CSV; `accesses:PATH#N` for record N of a damo file that holds several.
 
     Raises:
         UserError: The name is none of these, or the file cannot be read.
@@ -110,7 +112,7 @@ def make_memory_workload(name: str) -> MemoryWorkload:
     if name in recorded_index():
         return MemoryWorkload(name, load_recorded(name))
     if name.startswith("accesses:"):
-        return MemoryWorkload(name, read_memory_trace(name.removeprefix("accesses:")))
+        return MemoryWorkload(name, _read_accesses(name.removeprefix("accesses:")))
     for pattern, make in _PARAMETRIC.items():
         if match := re.fullmatch(pattern, name):
             return make(match)
@@ -121,3 +123,11 @@ def make_memory_workload(name: str) -> MemoryWorkload:
 def make_memory_workloads(selection: str | Iterable[str]) -> tuple[MemoryWorkload, ...]:
     """Make all workloads of a selection."""
     return tuple(make_memory_workload(name) for name in memory_workload_names(selection))
+
+
+def _read_accesses(place: str) -> AccessTable:
+    """Read a file of the user, or a record of it."""
+    path, mark, record = place.rpartition("#")
+    if mark and record.isascii() and record.isdecimal() and not os.path.exists(place):
+        return read_memory_trace(path, target=int(record))
+    return read_memory_trace(place)

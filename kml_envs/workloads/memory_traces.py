@@ -233,8 +233,8 @@ def rate_of_share(share: _FloatArray, samples: int, sample_s: float) -> _FloatAr
 def _chosen_record(path: str, records: Sequence[SnapshotRecord], target: int | None) -> SnapshotRecord:
     if target is None and len(records) > 1:
         raise UserError(
-            f"{path} holds {len(records)} records: choose one from 0 to {len(records) - 1} by --target of "
-            "`python -m kml_envs.workloads describe`; a workload is a file of one"
+            f"{path} holds {len(records)} records: choose one from 0 to {len(records) - 1}, as a workload by "
+            f"{path}#0, and by --target of `python -m kml_envs.workloads describe`"
         )
     if not 0 <= (target or 0) < len(records):
         raise UserError(f"{path}: no record {target}; there are {len(records)}, counted from 0")

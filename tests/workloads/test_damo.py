@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kml_envs.errors import UserError
+from kml_envs.memory_suites import make_memory_workload
 from kml_envs.workloads.formats.damo import read_damo, write_damo
 from kml_envs.workloads.memory_traces import detect_memory_format, read_memory_trace, snapshot_table
 from kml_envs.workloads.snapshots import RecordedSnapshot, SnapshotRecord, percentile, working_set_sizes
@@ -363,3 +364,11 @@ def test_one_of_several_records_has_to_be_chosen(tmp_path):
     with pytest.raises(UserError, match="no record 2"):
         read_memory_trace(path, target=2)
     assert read_memory_trace(path, target=1).phase_end_us.size == 1
+    workload = make_memory_workload(f"accesses:{path}#1")
+    assert workload.name == f"accesses:{path}#1"
+    np.testing.assert_array_equal(workload.table.phase_end_us, read_memory_trace(path, target=1).phase_end_us)
+    with pytest.raises(UserError, match="no record 2"):
+        make_memory_workload(f"accesses:{path}#2")
+    path.rename(tmp_path / "run#0")
+    with pytest.raises(UserError, match="run#0 holds 2 records"):
+        make_memory_workload(f"accesses:{tmp_path}/run#0")
