@@ -156,8 +156,8 @@ def _argument(key: str, value: object) -> object:
     if value is None and key in _MAY_BE_NONE:
         return value
     if key in _WHOLE_FROM:
-        number = int(value) if isinstance(value, float) and value.is_integer() else value
-        if not isinstance(number, int) or isinstance(number, bool) or number < _WHOLE_FROM[key]:
+        number = _whole(value)
+        if number is None or number < _WHOLE_FROM[key]:
             raise UserError(f"{key} {value!r}: must be a whole number from {_WHOLE_FROM[key]} on")
         return number
     if key == "train_freq":
@@ -211,6 +211,13 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _whole(value: object) -> int | None:
+    """The whole number that a value is, such as 1e3 too; None: it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _not_negative(entry: dict[str, Any], key: str) -> float | None:
     """Take a number that is not negative out of an entry, if it is there."""
     value = entry.pop(key, None)
@@ -222,8 +229,7 @@ def _not_negative(entry: dict[str, Any], key: str) -> float | None:
 def _positive(entry: dict[str, Any], key: str, default: int | None = None) -> int:
     """Take a positive whole number out of an entry."""
     value = entry.pop(key, default)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    number = _whole(value)
+    if number is None or number < 1:
         raise UserError(f"{key} {value!r}: must be a positive whole number")
-    return value
+    return number

@@ -249,21 +249,23 @@ def _judged(options: JudgingOptions) -> Contender:
     if sum(given is not None for given in (options.model, options.policy, options.agent)) != 1:
         raise UserError("give either a model or --policy or --agent (see --help)")
     _check_chosen_elsewhere(options)
-    mode = {} if options.mode is None else {"mode": options.mode}
+    given = _given(options)
     if options.policy is not None:
         if options.algo is not None or options.trust:
             raise UserError("--algo and --trust do not go with --policy: they are for models without a run folder")
-        return named_contender(options.policy, TUNE if options.env is None else options.env, _given(options))
+        return named_contender(options.policy, TUNE if options.env is None else options.env, given)
     if options.agent is not None:
         check_complete(options.env, options.algo, options.trust)
         shipped = load_agent(options.agent, env_kwargs=options.env_kwargs)
-        kwargs = {**shipped.env_kwargs, **mode}
+        kwargs = {**shipped.env_kwargs, **given}
         return Contender(f"agent ({options.agent})", shipped.env_id, kwargs, lambda space: shipped.model)
     assert options.model is not None
     loaded = load_model(
         options.model, env_id=options.env, env_kwargs=options.env_kwargs, algo=options.algo, trust=options.trust
     )
-    return Contender(f"agent ({loaded.algo})", loaded.env_id, {**loaded.env_kwargs, **mode}, lambda space: loaded.model)
+    return Contender(
+        f"agent ({loaded.algo})", loaded.env_id, {**loaded.env_kwargs, **given}, lambda space: loaded.model
+    )
 
 
 def _given(options: JudgingOptions) -> dict[str, Any]:

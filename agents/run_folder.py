@@ -149,6 +149,19 @@ def find_saved_run(model: Path) -> SavedRun:
     return SavedRun(model, steps, _read_yaml(configs[0].with_name("args.yml")), _read_yaml(configs[0]))
 
 
+def load_settings(path: Path) -> object:
+    """What a YAML file of a run holds, whatever that is.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: the settings of the run cannot be read: {reason}") from None
+
+
 def saved_steps(model: Path) -> int:
     """Steps that a saved model was trained for.
 
@@ -191,11 +204,7 @@ def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: the settings of the run cannot be read: {reason}") from None
+    values = load_settings(path)
     if not isinstance(values, Mapping):
         raise UserError(f"{path}: the settings of the run are not a mapping of names to values")
     return values

@@ -44,8 +44,8 @@ def restore_parameters(model: BaseAlgorithm, saved: Path, what: str) -> None:
         UserError: The file does not fit the model, or holds more than numbers.
     """
     try:
-        model.set_parameters(str(saved), device=model.device)
-        _, _, variables = load_from_zip_file(str(saved), load_data=False, device=model.device)
+        _, parameters, variables = load_from_zip_file(str(saved), load_data=False, device=model.device)
+        model.set_parameters(parameters, device=model.device)
         for name in model._get_torch_save_params()[1]:
             getattr(model, name).data.copy_((variables or {})[name].data)
     except pickle.UnpicklingError:

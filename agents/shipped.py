@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from agents.loading import LoadedModel, load_model, untrained_model
-from agents.run_folder import find_saved_run
+from agents.run_folder import find_saved_run, load_settings
 from agents.vector_env import make_native_vec_env
 from kml_envs.errors import UserError, unknown_name
 from kml_envs.files import DAMAGE, write_text
@@ -287,10 +287,7 @@ def _read(run: Path) -> _Export:
 
 def _read_settings(path: Path, wanted: Sequence[str]) -> Mapping[str, Any]:
     """Read a YAML file of a run that says certain things."""
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    settings = load_settings(path)
     if not isinstance(settings, Mapping) or not set(wanted) <= settings.keys():
         raise UserError(f"{path}: does not say {', '.join(wanted)}")
     return settings

@@ -95,7 +95,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def _temporary(path: Path) -> Path:
     """The name under which a file is written."""
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    return path.parent / f".{path.stem}.{os.getpid()}{path.suffix}"  # with_name() refuses what has no name, such as /
 
 
 def _kind(path: Path) -> int:

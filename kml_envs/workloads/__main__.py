@@ -10,13 +10,12 @@ import gzip
 import json
 import lzma
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from kml_envs.errors import OneLineParser, UserError, run_command
-from kml_envs.files import is_stream
+from kml_envs.files import write_atomically
 from kml_envs.memory_suites import is_memory_workload, make_memory_workload, memory_suites
 from kml_envs.suites import suites
 from kml_envs.workloads.bundled import bundled_names, load_bundled
@@ -70,8 +69,7 @@ def _add_describe(commands: _Commands) -> None:
 def _describe(chosen: argparse.Namespace) -> int:
     if chosen.format in MEMORY_FORMATS or (chosen.format is None and _is_about_memory(chosen.file)):
         return _describe_memory(chosen)
-    if chosen.target is not None:
-        raise UserError(f"--target: {chosen.file} is no record of damo, of which it would choose one")
+    _refuse(chosen, _TARGET, f"{chosen.file} is no record of damo, of which it would choose one")
     if chosen.file in bundled_names() and not os.path.exists(chosen.file):
         return _describe_bundled(chosen)
     name = chosen.format or detect_format(chosen.file)
@@ -88,12 +86,18 @@ def _describe(chosen: argparse.Namespace) -> int:
 
 
 def _describe_bundled(chosen: argparse.Namespace) -> int:
-    for name, default in {**_BLOCK_OPTIONS, "format": None, "time_scale": 1.0}.items():
-        if getattr(chosen, name) != default:
-            raise UserError(f"--{name.replace('_', '-')}: is for files, and {chosen.file} is a bundled trace")
+    every = {**_BLOCK_OPTIONS, "format": None, "time_scale": 1.0}
+    _refuse(chosen, every, f"is for files, and {chosen.file} is a bundled trace")
     description = describe_requests(chosen.file, load_bundled(chosen.file))
     print(json.dumps(description.as_dict(), indent=2) if chosen.json else format_description(description))
     return 0
+
+
+def _refuse(chosen: argparse.Namespace, options: Mapping[str, Any], reason: str) -> None:
+    """Refuse options, by name and default, that are given although they mean nothing here."""
+    for name, default in options.items():
+        if getattr(chosen, name) != default:
+            raise UserError(f"--{name.replace('_', '-')}: {reason}")
 
 
 def _is_about_memory(name: str) -> bool:
@@ -103,16 +107,13 @@ def _is_about_memory(name: str) -> bool:
 
 
 def _describe_memory(chosen: argparse.Namespace) -> int:
-    for name, default in _BLOCK_OPTIONS.items():
-        if getattr(chosen, name) != default:
-            raise UserError(f"--{name.replace('_', '-')}: is for block traces, and {chosen.file} is about memory")
+    _refuse(chosen, _BLOCK_OPTIONS, f"is for block traces, and {chosen.file} is about memory")
     if os.path.exists(chosen.file):
         table = read_memory_trace(
             chosen.file, format=chosen.format, target=chosen.target, time_factor=chosen.time_scale
         )
     else:
-        if chosen.target is not None:
-            raise UserError(f"--target: {chosen.file} is no record of damo, of which it would choose one")
+        _refuse(chosen, _TARGET, f"{chosen.file} is no record of damo, of which it would choose one")
         table = scaled(make_memory_workload(chosen.file).table, chosen.time_scale, 1)
     description = describe_accesses(Path(chosen.file).name, table)
     print(json.dumps(description.as_dict(), indent=2) if chosen.json else format_access_description(description))
@@ -136,21 +137,17 @@ def _convert(chosen: argparse.Namespace) -> int:
         chunks = iterate_requests(chosen.file, **options)
         if chosen.device == ALL_DEVICES:
             chunks = _side_by_side(chosen, chunks)
-    to_stream = is_stream(Path(chosen.output))
-    temporary = chosen.output if to_stream else f"{chosen.output}.{os.getpid()}.tmp"
-    try:
-        with _open_for_writing(temporary, chosen.output) as output:
+
+    def write(temporary: Path) -> None:
+        with _open_for_writing(str(temporary), chosen.output) as output:
             output.write(b"time_us,op,offset,size\n")
             for chunk in chunks:
                 output.write(_plain_text(chunk, chosen.block_bytes))
-        if not to_stream:
-            os.replace(temporary, chosen.output)
+
+    try:
+        write_atomically(Path(chosen.output), write)
     except OSError as error:
         raise UserError(f"{chosen.output}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        if not to_stream:
-            with suppress(OSError):  # not there, or a name that cannot be
-                Path(temporary).unlink()
     return 0
 
 
@@ -252,11 +249,11 @@ _BLOCK_OPTIONS = {
     "seed": 0,
     "sort": False,
 }
+_TARGET = {"target": None}
 
 
 def _reading_options(chosen: argparse.Namespace) -> dict[str, Any]:
-    names = ("format", "block_bytes", "device", "action", "limit", "sample", "seed", "time_scale", "sort")
-    return {name: getattr(chosen, name) for name in names}
+    return {name: getattr(chosen, name) for name in ("format", *_BLOCK_OPTIONS, "time_scale")}
 
 
 if __name__ == "__main__":

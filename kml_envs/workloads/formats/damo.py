@@ -8,18 +8,16 @@ of a single snapshot. The writer gives plain digits. Format: damo's `_damo_recor
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation, Overflow
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from kml_envs.errors import UserError
-from kml_envs.files import is_stream
+from kml_envs.files import write_atomically
 from kml_envs.workloads.formats.perf_script import is_damon_event, read_perf_script
 from kml_envs.workloads.formats.stream import BrokenStreamError, ByteStream
 from kml_envs.workloads.snapshots import DEFAULT_SAMPLES, RecordedSnapshot, SnapshotRecord, snapshot_of
@@ -85,18 +83,10 @@ def write_damo(path: str | Path, records: Iterable[SnapshotRecord], *, compresse
     """
     text = json.dumps([_record_members(record) for record in records], indent=None if compressed else 2)
     content = zlib.compress(text.encode()) if compressed else text.encode()
-    to_stream = is_stream(Path(path))
-    temporary = str(path) if to_stream else f"{path}.{os.getpid()}.tmp"
     try:
-        Path(temporary).write_bytes(content)
-        if not to_stream:
-            os.replace(temporary, path)
+        write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        if not to_stream:
-            with suppress(OSError):  # not there, or a name that cannot be
-                Path(temporary).unlink()
 
 
 def _record_members(record: SnapshotRecord) -> dict[str, Any]:
