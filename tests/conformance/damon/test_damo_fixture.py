@@ -47,3 +47,19 @@ def test_numbers_of_regions(record):
     counts = np.array([snapshot.start.size for snapshot in record.snapshots[SKIPPED_SNAPSHOTS:]])
     assert int(counts.mean()) == 18
     assert [percentile(counts, percent) for percent in (1, 99, 100)] == [16, 21, 21]
+
+
+def test_what_a_heatmap_covers(record):
+    """`damo report heatmap --guide`: the time, and the ranges of addresses that any region was found in."""
+    assert (record.snapshots[0].start_ns, record.snapshots[-1].end_ns) == (539_809_434_100, 596_606_618_651)
+    found = sorted(
+        (int(start), int(end))
+        for snapshot in record.snapshots
+        for start, end in zip(snapshot.start, snapshot.end, strict=True)
+    )
+    ranges = [list(found[0])]
+    for start, end in found[1:]:
+        if start > ranges[-1][1]:
+            ranges.append([start, end])
+        ranges[-1][1] = max(ranges[-1][1], end)
+    assert [end - start for start, end in ranges] == [33_153_024, 206_409_728, 688_128]
