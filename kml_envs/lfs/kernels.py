@@ -27,6 +27,7 @@ from kml_envs.lfs.f2fs import (
     policy_of,
     sort_batch,
 )
+from kml_envs.lfs.look_ahead import next_write
 from kml_envs.lfs.nilfs2 import (
     importance,
     is_deferred,
@@ -63,7 +64,6 @@ from kml_envs.lfs.writing import (
     write_block,
     write_checkpoint,
 )
-from kml_envs.workloads.source import next_block
 
 
 @compiled
@@ -78,7 +78,7 @@ def kernel_step(volume: Record) -> None:
         return
     source = volume.source
     filling = volume.user_writes < volume.block_count
-    block = volume.user_writes if filling else next_block(source)
+    block = volume.user_writes if filling else next_write(volume)
     arrival_ns = int(source.arrival_ns)
     if volume.settings.trigger == Trigger.CLEANERD:
         _run_cleanerd_until(volume, arrival_ns)

@@ -1,9 +1,9 @@
 """Fetching what the coming user writes will touch, so that a large volume does not wait for memory at every block.
 
 A copy of the workload's source runs ahead of it. For each block that it draws, the block's record is asked for first
-and, when that has come, the segment and the bitmap word of its old copy. A large volume does so as it goes; a batch of
-small ones, each of which has left the cache when its turn comes again, fetches for the volumes whose turn is next.
-Nothing here changes what a volume does.
+and, when that has come, the segment and the bitmap word of its old copy. A large volume does so as it goes; so do those
+of a batch of small ones, each of which has left the cache when its turn comes again, and besides they fetch for the
+volumes whose turn is next. Nothing here changes what a volume does.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _WORDS_PER_LINE = CACHE_LINE_BYTES // 8
 
 @compiled
 def begin_look_ahead(volume: Record) -> None:
-    """Let the copy of the source run ahead from where the source is now."""
-    if volume.source.phase_count == 0:  # a volume may be filled before it has a workload
+    """Let the copy of the source run ahead from where the source is now, unless it does already."""
+    if volume.drawn_ahead > 0 or volume.source.phase_count == 0:  # a volume may be filled before it has a workload
         return
     volume.ahead = volume.source
     for _ in range(LOOK_AHEAD):
@@ -49,10 +49,16 @@ def begin_look_ahead(volume: Record) -> None:
 
 
 @compiled
-def look_ahead(volume: Record) -> None:
-    """Ask for the record of one more block, and for the segment of one whose record should have come."""
-    _draw_ahead(volume)
-    _fetch_old_copy(volume, volume.upcoming[(volume.drawn_ahead + LOOK_AHEAD // 2) % LOOK_AHEAD])
+def next_write(volume: Record) -> int:
+    """Draw the block of the next user write from the volume's source; its copy, where it runs ahead, does so further.
+
+    The record of one more block is asked for, and the segment of one whose record should have come.
+    """
+    block = next_block(volume.source)
+    if volume.drawn_ahead > 0:
+        _draw_ahead(volume)
+        _fetch_old_copy(volume, volume.upcoming[(volume.drawn_ahead + LOOK_AHEAD // 2) % LOOK_AHEAD])
+    return block
 
 
 @compiled
@@ -71,8 +77,11 @@ def fetch_ahead(volumes: Record, row: int, victims: Record, rows: Record) -> Non
     if row + 4 < volumes.size and rows[row + 4]:
         prefetch_record(volumes, row + 4)
     if row + 3 < volumes.size and rows[row + 3]:
-        _fetch_index(volumes[row + 3])
-        begin_look_ahead(volumes[row + 3])
+        volume = volumes[row + 3]
+        _fetch_index(volume)
+        begin_look_ahead(volume)
+        for block in volume.upcoming:
+            prefetch_to_write(blocks(volume), block)
     if row + 2 < volumes.size and rows[row + 2]:
         volume = volumes[row + 2]
         for block in volume.upcoming:

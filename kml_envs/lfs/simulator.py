@@ -14,12 +14,12 @@ from kml_envs.compiling import Record, compiled
 from kml_envs.lfs.cleaning import clean, is_critical
 from kml_envs.lfs.config import CleaningPolicy, Trigger
 from kml_envs.lfs.kernels import f2fs_needs_cleaning, kernel_step, open_f2fs_logs
-from kml_envs.lfs.look_ahead import begin_look_ahead, look_ahead
+from kml_envs.lfs.look_ahead import begin_look_ahead, next_write
 from kml_envs.lfs.policies import select_victim
 from kml_envs.lfs.section_index import add_section
 from kml_envs.lfs.volume import blocks, deaths, dirty_row, free_row, intervals, logs, owners, population
 from kml_envs.lfs.writing import write_block, write_checkpoint
-from kml_envs.workloads.source import next_block, writes_until_overwrite
+from kml_envs.workloads.source import writes_until_overwrite
 
 NO_VICTIM = -1
 
@@ -116,9 +116,7 @@ def _write_next(volume: Record) -> None:
         return
     block, arrival_ns = volume.user_writes, np.int64(-1)
     if block >= volume.block_count:
-        block = next_block(volume.source)
-        if volume.looks_ahead:
-            look_ahead(volume)
+        block = next_write(volume)
         arrival_ns = volume.source.arrival_ns
         if volume.knows_deaths:
             deaths(volume)[block] = volume.user_writes + writes_until_overwrite(volume.source)

@@ -207,6 +207,7 @@ def copy_row(source: LfsState, source_row: int, target: LfsState, target_row: in
     target.volumes[target_row] = source.volumes[source_row]
     for name in ARRAYS:
         target.volumes[name][target_row] = addresses[name]
+    target.volumes["drawn_ahead"][target_row] = 0
 
 
 def set_source(state: LfsState, row: int, workload: int, seed: int) -> None:
@@ -218,3 +219,4 @@ def set_source(state: LfsState, row: int, workload: int, seed: int) -> None:
     source["loop_offset_ns"] += begin_ns
     source["arrival_ns"][source["arrival_ns"] >= 0] += begin_ns
     state.volumes["source"][row] = source[0]
+    state.volumes["drawn_ahead"][row] = 0

@@ -98,7 +98,7 @@ VOLUME = np.dtype(
         ("source", SOURCE),
         ("ahead", SOURCE),  # a copy that runs ahead of the source, see look_ahead.py
         ("upcoming", np.int64, (LOOK_AHEAD,)),  # ring of the blocks that it drew last
-        ("drawn_ahead", np.int64),  # how many it has drawn
+        ("drawn_ahead", np.int64),  # how many it has drawn, 0: the volume does not look ahead yet
         ("looks_ahead", np.int8),  # 1: the volume is too large for a cache
         ("f2fs", F2FS),
         ("cleanerd", CLEANERD),
