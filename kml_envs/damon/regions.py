@@ -356,16 +356,24 @@ def _random_left_part(monitor: Record, size: int, unit: int) -> int:
 
 @compiled
 def _split_some(monitor: Record, step: int) -> None:
-    smallest = monitor.attributes.min_region_bytes
-    index, seen = 0, monitor.split_phase
-    while index < monitor.region_count and monitor.region_count < monitor.attributes.max_nr_regions:
-        size = regions(monitor)[index].end - regions(monitor)[index].start
-        if seen % step == 0 and size >= 2 * smallest:
+    items, room = regions(monitor), spare(monitor)
+    count, most, smallest = monitor.region_count, monitor.attributes.max_nr_regions, monitor.attributes.min_region_bytes
+    for index in range(count):
+        room[index] = items[index]
+    written = 0
+    for index in range(count):
+        items[written] = room[index]
+        size = items[written].end - items[written].start
+        if monitor.region_count < most and (monitor.split_phase + index) % step == 0 and size >= 2 * smallest:
             left = _random_left_part(monitor, size, smallest)
-            if left > 0 and cut_region(monitor, index, left):
-                index += 1
-        index += 1
-        seen += 1
+            if left > 0 and monitor.region_count == region_capacity(monitor):
+                monitor.refused_cuts += 1
+            elif left > 0:
+                _clear(items[written + 1])
+                _inherit(monitor, items[written], items[written + 1], items[written].start + left)
+                monitor.region_count += 1
+                written += 1
+        written += 1
     monitor.split_phase += 1
 
 
