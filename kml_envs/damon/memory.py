@@ -26,6 +26,9 @@ from kml_envs.workloads.access import (
     move_to,
     next_boundary,
     range_end,
+    range_is_swept,
+    range_rate,
+    range_start,
     touch_probability_from,
     touch_rate_from,
 )
@@ -211,17 +214,13 @@ def apply_to_row(
 
 @compiled
 def _step(memory: Record, access: Record, step_us: float) -> None:
+    _remember_touches(memory, access, step_us)
     extents = extents_of(memory)
     seconds = step_us * 1e-6
-    first = access.first
     faults, entered = 0.0, 0.0
     touches, squares, on_slow, on_huge = 0.0, 0.0, 0.0, 0.0
     for index in range(memory.extent_count):
         extent = extents[index]
-        while first < access.last and range_end(access, first) <= extent.start:
-            first += 1
-        extent.probability = touch_probability_from(access, first, extent.start, extent.end, step_us)
-        extent.rate = touch_rate_from(access, first, extent.start, extent.end)
         probability, rate = extent.probability, extent.rate
         present = extent.fast + extent.slow + extent.bloat
         extent.entered = 0.0
@@ -229,12 +228,14 @@ def _step(memory: Record, access: Record, step_us: float) -> None:
             # Of the touches, those on node 1 and on huge pages count as they are placed before the step.
             touches += extent.pages * rate
             squares += extent.pages * rate * rate
-            if present > 0.0:
+            if extent.slow > 0.0:
                 on_slow += extent.pages * rate * extent.slow / present
+            if extent.huge > 0.0 and present > 0.0:
                 on_huge += extent.pages * rate * extent.huge / present
-            faults += extent.swapped * probability
-            entered += extent.untouched * probability
-            _fault_in(memory, extent, probability)
+            if extent.swapped > 0.0 or extent.untouched > 0.0 or extent.bloat > 0.0:
+                faults += extent.swapped * probability
+                entered += extent.untouched * probability
+                _fault_in(memory, extent, probability)
         # The step's end is dt after its start for pages untouched in it; the last touch is half a gap ago for others.
         last_touch = min(seconds / 2, 1.0 / rate) if rate > 0.0 else 0.0
         extent.idle_s = (1.0 - probability) * (extent.idle_s + seconds) + probability * last_touch
@@ -252,6 +253,33 @@ def _step(memory: Record, access: Record, step_us: float) -> None:
     memory.resident_page_us += resident_pages(memory) * step_us
     memory.used_page_us += used_pages(memory) * step_us
     memory.time_us += step_us
+
+
+@compiled
+def _remember_touches(memory: Record, access: Record, step_us: float) -> None:
+    """Work out how often the extents are touched, once for all steps of a phase that are equally long."""
+    if access.phase == memory.touched_phase and step_us == memory.touched_us:
+        return
+    extents, first = extents_of(memory), access.first
+    known, probability, rate = np.int64(-1), 0.0, 0.0
+    for index in range(memory.extent_count):
+        extent = extents[index]
+        start, end = extent.start, extent.end
+        while first < access.last and range_end(access, first) <= start:
+            first += 1
+        inside = first < access.last and range_start(access, first) <= start and end <= range_end(access, first)
+        if not inside or range_is_swept(access, first):
+            extent.probability = touch_probability_from(access, first, start, end, step_us)
+            extent.rate = touch_rate_from(access, first, start, end)
+            continue
+        if first != known:  # a range has many extents
+            known, rate = first, range_rate(access, first)
+            probability = -math.expm1(-rate * step_us * 1e-6)
+        extent.probability, extent.rate = probability, rate
+    memory.touched_phase, memory.touched_us = access.phase, step_us
+    for index in range(access.first, access.last):
+        if range_is_swept(access, index):  # where the cursor is changes from step to step
+            memory.touched_us = 0.0
 
 
 @compiled

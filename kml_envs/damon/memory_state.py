@@ -36,7 +36,7 @@ EXTENT = np.dtype(
         ("idle_s", np.float64),  # mean time since the last touch of the pages in memory
         ("entered", np.float64),  # pages first touched in the last step
         ("probability", np.float64),  # of a page to be touched in the last step
-        ("rate", np.float64),  # touches per page and second in the last step
+        ("rate", np.float64),  # touches per page and second in it
     ]
 )
 """Pages are expected numbers, not whole ones: the memory model draws nothing at random."""
@@ -78,6 +78,8 @@ MEMORY = np.dtype(
         ("huge_allowed", np.int64),  # some extent may have huge pages
         ("charged_ns", np.float64),  # kdamond's time that has slowed the program down already
         ("moved_pages", np.float64),  # migrated since the last step
+        ("touched_phase", np.int64),  # of the pattern: what `probability` and `rate` of the extents are about
+        ("touched_us", np.float64),  # length of the step that they are about, 0: of none any more
         # totals since the start
         ("time_us", np.float64),
         ("major_faults", np.float64),

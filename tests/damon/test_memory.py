@@ -109,6 +109,29 @@ def test_a_sweep_brings_back_what_it_passes():
     assert machine.major_faults == pytest.approx(256 * MIB / 4096 / 2, rel=0.02)
 
 
+def test_touches_follow_phases_cursors_and_steps_of_any_length():
+    """What is remembered of a step's touches is forgotten with the phase, and where the step's length changes."""
+    calm = [(0, 32 * MIB, 0.5, 0.0), (32 * MIB, 96 * MIB, 3.0, 0.0)]
+    busy = [(0, 64 * MIB, 8.0, 0.0), (64 * MIB, 128 * MIB, 0.0, 16.0 * SECOND)]
+    machine = Machine(build_table("two phases", [(4 * SECOND, calm), (4 * SECOND, busy)], 128 * MIB))
+    extents, starts = machine.state.extents[0], machine.state.extents["start"][0]
+    for step in (0.5, 0.5, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 1.0, 1.0, 1.0) * 2:
+        ranges = busy if machine.time_us % (8 * SECOND) >= 4 * SECOND else calm
+        machine.run(step, step)
+        for start, end, rate, sweep_us in ranges:
+            inside = (start <= starts) & (starts < end)
+            if sweep_us:
+                swept = (extents["probability"] * extents["pages"])[inside].sum()
+                assert swept == pytest.approx((end - start) / 4096 * step * SECOND / sweep_us, abs=1)
+                rate = 1e6 / sweep_us
+            else:
+                assert extents["probability"][inside] == pytest.approx(1.0 - np.exp(-rate * step))
+            assert extents["rate"][inside] == pytest.approx(rate)
+        outside = starts >= ranges[-1][1]
+        assert not extents["probability"][outside].any()
+        assert not extents["rate"][outside].any()
+
+
 def test_phases_are_cut_where_they_end():
     table = build_table("late", [(1_300_000, []), (10 * SECOND, [(0, 64 * MIB, 1.0, 0.0)])], 64 * MIB)
     machine = Machine(table)
