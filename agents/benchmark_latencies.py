@@ -9,6 +9,7 @@ import numpy as np
 from agents.benchmark_results import SuiteResult, over_runs
 from agents.pacing_tables import TAILS, geometric_tail
 from agents.results import Evaluation
+from agents.statistics import FloatArray
 
 _DECIMALS = (*(2 for _ in TAILS), 0, 1, 3)
 
@@ -19,6 +20,23 @@ def latency_table(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
     rows = [[name, *_cells([_over_workloads(result.references, name)])] for name in (*result.builtins, *result.others)]
     header = ["over all workloads", *(f"{name} ms" for name in TAILS), "stalls", "stall s", "write amplification"]
     return header, [*rows, ["agent", *_cells(runs)]]
+
+
+def stall_table(result: SuiteResult) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: of each workload the seconds that writes waited for cleaning, in all of its episodes."""
+    names = (*result.builtins, *result.others)
+    columns = [_stalls(result.references, name) for name in names]
+    agent = np.array([_stalls(run, run.policies[0]) for run in result.runs.values()])
+    body = []
+    for row, workload in enumerate(result.references.workloads):
+        cells = [f"{column[row]:,.1f}" for column in columns]
+        body.append([workload, *cells, f"{over_runs(agent[:, row]).estimate:,.1f}"])
+    return ["stall s on each workload", *names, "agent"], body
+
+
+def _stalls(evaluation: Evaluation, policy: str) -> FloatArray:
+    """(W,) seconds of stalls, summed over episodes."""
+    return np.asarray(evaluation.of(policy, "stall_ms").sum(axis=-1) / 1000)
 
 
 def _over_workloads(evaluation: Evaluation, policy: str) -> list[float]:

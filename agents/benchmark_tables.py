@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.baselines import LISTED_BUILTINS
 from agents.benchmark_goals import goal_rows
-from agents.benchmark_latencies import latency_table
+from agents.benchmark_latencies import latency_table, stall_table
 from agents.benchmark_results import SuiteResult, over_runs
 from agents.benchmark_suites import RIVAL, START, start_text
 from agents.measures import TAIL_LATENCY
@@ -52,8 +52,10 @@ def heading(result: SuiteResult) -> str:
 
 
 def suite_tables(result: SuiteResult) -> list[tuple[list[str], Rows]]:
-    """The suite's table, and of latencies one with all measures."""
-    return [suite_table(result), *([latency_table(result)] if result.suite.measure is TAIL_LATENCY else [])]
+    """The suite's table, and of latencies one with all measures and one of the stalls."""
+    if result.suite.measure is TAIL_LATENCY:
+        return [suite_table(result), latency_table(result), stall_table(result)]
+    return [suite_table(result)]
 
 
 def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:

@@ -38,7 +38,7 @@ from agents.plan import TrainingOptions
 from agents.results import CHARGED_COST, EVERYTHING
 from agents.start_search import budget_of, read_start, search_start, write_start
 from agents.training import train
-from kml_envs.errors import UserError
+from kml_envs.errors import UserError, in_one_line
 from kml_envs.files import make_writable_folder, write_text
 from kml_envs.suites import SUITE_VERSION
 
@@ -105,7 +105,7 @@ class SuiteFolder:
                 write_text(file, yaml.safe_dump(settings, sort_keys=False))
             found = yaml.safe_load(file.read_text())
         except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"--output {file}: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"--output {file}: {in_one_line(error)}") from None
         known = found if isinstance(found, dict) else {}
         if different := [key for key, value in settings.items() if known.get(key) != value]:
             raise UserError(f"--output {self.path}: was made with other {', '.join(different)}: give another folder")

@@ -23,7 +23,7 @@ from agents.hyperparameter_files import constructor_arguments, run_settings
 from agents.run_folder import TRAINING_ONLY, SavedRun, find_saved_run
 from agents.saving import restore_parameters
 from agents.vector_env import NativeVecEnv, make_native_vec_env
-from kml_envs.errors import UserError, unknown_name
+from kml_envs.errors import UserError, in_one_line, unknown_name
 
 _UNLOADABLE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, pickle.UnpicklingError)
 
@@ -141,5 +141,4 @@ def _unpickle(saved: SavedRun, algo: str, environment: NativeVecEnv) -> BaseAlgo
     try:
         return ALGORITHMS[algo].model_class.load(saved.model, env=environment, device="cpu")
     except _UNLOADABLE as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{saved.model}: cannot be loaded as {algo}: {reason}") from None
+        raise UserError(f"{saved.model}: cannot be loaded as {algo}: {in_one_line(error)}") from None

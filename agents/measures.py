@@ -51,11 +51,13 @@ class Measure:
 
     def value_text(self, value: float) -> str:
         """A value in a table."""
-        return "-" if np.isnan(value) else f"{value:.{self.decimals}f}"
+        return "-" if np.isnan(value) else f"{_rounded(value, self.decimals):.{self.decimals}f}"
 
     def change_text(self, change: float) -> str:
         """A change with its sign."""
-        return f"{100 * change:+.1f} %" if self.ratio else f"{change:+.{self.decimals}f}"
+        if self.ratio:
+            return f"{_rounded(100 * change, 1):+.1f} %"
+        return f"{_rounded(change, self.decimals):+.{self.decimals}f}"
 
     def gain_text(self, gain: Interval) -> str:
         """A gain or loss of the average in words, with its interval: `5.4 % [4.6, 5.8] lower in geometric mean`."""
@@ -66,11 +68,15 @@ class Measure:
         ends = (gain.low, gain.high) if gain.estimate >= 0 else (-gain.high, -gain.low)
         scale, decimals, unit = (100.0, 1, " %") if self.ratio else (1.0, self.decimals, "")
         estimate, low, high = (
-            f"{round(scale * value, decimals) + 0.0:.{decimals}f}" for value in (abs(gain.estimate), *ends)
+            f"{_rounded(scale * value, decimals):.{decimals}f}" for value in (abs(gain.estimate), *ends)
         )
         interval = "" if gain.low == gain.high else f" [{low}, {high}]"  # a single run has none
         higher = self.more_is_better == (gain.estimate >= 0)
         return f"{estimate}{unit}{interval} {'higher' if higher else 'lower'}"
+
+
+def _rounded(value: float, decimals: int) -> float:
+    return round(float(value), decimals) + 0.0  # no table shows -0.0
 
 
 WRITE_AMPLIFICATION = Measure("write_amplification", "write amplification")

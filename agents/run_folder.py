@@ -32,7 +32,7 @@ from typing import Any
 import yaml
 
 from kml_envs import __version__
-from kml_envs.errors import UserError
+from kml_envs.errors import UserError, in_one_line
 from kml_envs.files import make_writable_folder, write_text
 from kml_envs.suites import SUITE_VERSION
 
@@ -158,8 +158,7 @@ def load_settings(path: Path) -> object:
     try:
         return yaml.safe_load(path.read_text())
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: the settings of the run cannot be read: {reason}") from None
+        raise UserError(f"{path}: the settings of the run cannot be read: {in_one_line(error)}") from None
 
 
 def saved_steps(model: Path) -> int:

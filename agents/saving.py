@@ -10,7 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
 
-from kml_envs.errors import UserError
+from kml_envs.errors import UserError, in_one_line
 from kml_envs.files import write_arrays, write_atomically
 
 _STATISTICS = ("mean", "var", "count")
@@ -51,8 +51,7 @@ def restore_parameters(model: BaseAlgorithm, saved: Path, what: str) -> None:
     except pickle.UnpicklingError:
         raise UserError(f"{saved}: refused, it holds more than numbers where the networks should be") from None
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{saved}: does not fit {what}: {reason}") from None
+        raise UserError(f"{saved}: does not fit {what}: {in_one_line(error)}") from None
 
 
 def restore_reward_statistics(normalizer: VecNormalize, model: Path) -> bool:

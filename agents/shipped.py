@@ -26,7 +26,7 @@ import yaml
 from agents.loading import LoadedModel, load_model, untrained_model
 from agents.run_folder import find_saved_run, load_settings
 from agents.vector_env import make_native_vec_env
-from kml_envs.errors import UserError, unknown_name
+from kml_envs.errors import UserError, in_one_line, unknown_name
 from kml_envs.files import DAMAGE, write_text
 
 FOLDER = Path(__file__).parent / "trained"
@@ -83,8 +83,9 @@ class ShippedAgent:
         try:
             model.policy.load_state_dict(parameters)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"agent '{self.name}' does not fit {self.env_id} with {kwargs}: {reason}") from None
+            raise UserError(
+                f"agent '{self.name}' does not fit {self.env_id} with {kwargs}: {in_one_line(error)}"
+            ) from None
         return LoadedModel(model, self.algo, self.env_id, kwargs, self.steps[self.seeds.index(seed)])
 
 
@@ -301,7 +302,7 @@ def _best_score(path: Path) -> float:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: only runs that were evaluated can be compared") from None
     except DAMAGE as error:
-        raise UserError(f"{path}: holds no evaluations: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{path}: holds no evaluations: {in_one_line(error)}") from None
     if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
         raise UserError(f"{path}: holds no evaluations with finite scores")
     return float(scores.mean(axis=1).max())

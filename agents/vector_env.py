@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from kml_envs.errors import UserError
+from kml_envs.errors import UserError, in_one_line
 from kml_envs.proxy import MLModelProxy
 from kml_envs.registration import find_environment
 from kml_envs.serve.recording import Recorder
@@ -66,7 +66,7 @@ def make_native_env(env_id: str, n_envs: int, env_kwargs: Mapping[str, Any] | No
     except TypeError as error:
         raise UserError(f"{env_id} does not take these arguments {dict(env_kwargs or {})}: {error}") from None
     except gymnasium.error.Error as error:
-        raise UserError(f"environment '{env_id}': {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"environment '{env_id}': {in_one_line(error)}") from None
 
 
 class NativeVecEnv(VecEnv):

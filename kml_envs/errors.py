@@ -30,6 +30,11 @@ def unknown_name(what: str, given: str, accepted: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} '{given}': accepted are {', '.join(names)}.{hint}")
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an exception of a library says, in one line of 200 characters at most."""
+    return " ".join(str(error).split())[:200]
+
+
 class OneLineParser(argparse.ArgumentParser):
     """Reports a wrong command line in one line, like every other mistake."""
 

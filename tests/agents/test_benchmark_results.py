@@ -11,6 +11,7 @@ import pytest
 
 from agents.baselines import TUNE, VICTIM, Contender, RandomPolicy, builtin_contender, named_contender
 from agents.benchmark_goals import goal_rows, reached
+from agents.benchmark_latencies import stall_table
 from agents.benchmark_plots import plot_suite
 from agents.benchmark_results import Curve, SuiteResult, performance_profile, read_evaluation, write_evaluation
 from agents.benchmark_suites import (
@@ -194,6 +195,27 @@ def test_gains_and_losses_in_words():
     assert WRITE_AMPLIFICATION.gain_text(Interval(0.054, 0.046, 0.058)) == "5.4 % [4.6, 5.8] lower in geometric mean"
     assert WRITE_AMPLIFICATION.gain_text(Interval(-0.05, -0.06, 0.01)) == "5.0 % [-1.0, 6.0] higher in geometric mean"
     assert MEAN_SCORE.gain_text(Interval(-0.25, -0.25, -0.25)) == "0.2500 lower in mean"
+
+
+def test_no_number_is_minus_zero():
+    assert WRITE_AMPLIFICATION.change_text(-0.0004) == "+0.0 %"
+    assert (MEAN_SCORE.change_text(-0.00001), MEAN_SCORE.value_text(-0.00001)) == ("+0.0000", "0.0000")
+    assert (MEAN_SCORE.change_text(-0.0001), MEAN_SCORE.value_text(-0.0001)) == ("-0.0001", "-0.0001")
+
+
+def test_stalls_are_told_for_each_workload():
+    def tails(**seconds):
+        metrics = {name: np.ones((len(seconds), 2, 2)) for name in METRICS}
+        stalls = np.array(list(seconds.values()), float)[..., None] * 1000.0
+        metrics["stall_ms"] = np.repeat(stalls, 2, axis=2)
+        return Evaluation(tuple(seconds), ("skewed", "uniform"), (1, 2), metrics)
+
+    references = tails(f2fs=(50.0, 1000.0), cleanerd=(7.5, 2.0))
+    runs = {seed: tails(agent=(1.0 + seed, 0.05)) for seed in range(3)}
+    suite = dataclasses.replace(SUITES["lfs-pacing"], name="try-out", deployment={})
+    header, body = stall_table(SuiteResult(suite, references, runs, {}, {}))
+    assert header == ["stall s on each workload", "f2fs", "cleanerd", "agent"]
+    assert body == [["skewed", "100.0", "15.0", "4.0"], ["uniform", "2,000.0", "4.0", "0.1"]]
 
 
 def test_the_worst_workload_is_that_of_the_interquartile_means(result):
