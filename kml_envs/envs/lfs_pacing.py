@@ -36,6 +36,7 @@ BACKGROUNDS = {
 _ONE_DEVICE = "in time all cleaning shares one device"
 _LONGEST_LIMIT_MS = 1e9  # in nanoseconds a limit has 64 bits
 _F2FS_SEGMENT, _NILFS2_SEGMENT = 512, 2048  # blocks
+_DAY_US, _LONGEST_GAP_DAYS = 86_400e6, 7
 
 
 class PaceCost(NamedTuple):
@@ -149,6 +150,7 @@ class PacingArguments(LfsArguments):
 
     def _timed(self, workload: Workload) -> Workload:
         if workload.has_arrival_times:
+            _refuse_endless_gaps(workload)
             return workload
         return dataclasses.replace(in_bursts(workload, make_arrivals(self.arrivals)), name=workload.name)
 
@@ -202,6 +204,22 @@ class _LatencyRendering:
 
     def _pace_volumes(self) -> PaceVolumes:
         return cast(PaceVolumes, cast(Any, self).proxy.subsystem)
+
+
+def _refuse_endless_gaps(workload: Workload) -> None:
+    """Refuse times in a wrong unit: in a gap of years the cleaner would wake millions of times.
+
+    Raises:
+        UserError: Nothing is written for longer than a week.
+    """
+    if workload.trace is None or workload.trace.time_us.size < 2:
+        return
+    days = float(np.diff(workload.trace.time_us).max()) * workload.time_scale / _DAY_US
+    if days > _LONGEST_GAP_DAYS:
+        raise UserError(
+            f"workload '{workload.name}': nothing is written for {days:,.0f} days: at most {_LONGEST_GAP_DAYS} are "
+            "accepted; are its times in another unit? '@slowed-FACTOR' multiplies them"
+        )
 
 
 class LfsPacingEnv(_LatencyRendering, LfsEnv):

@@ -97,3 +97,14 @@ def test_reset_takes_all_of_its_options_or_none():
         with pytest.raises(UserError, match=reason):
             env.reset(seed=1, options=options)
         assert env.proxy.subsystem.warm.only is None
+
+
+def test_times_in_a_wrong_unit_are_refused_where_time_counts(tmp_path):
+    """Eight weeks without a write: the cleaner would wake a million times before the next one."""
+    trace = tmp_path / "weeks.csv"
+    rows = [f"{second},W,{4096 * (second % 500)},4096" for second in range(2000)]
+    trace.write_text("time,op,offset,size\n" + "\n".join([*rows, f"{8 * 7 * 86_400},W,0,4096"]) + "\n")
+    with pytest.raises(UserError, match=r"weeks': nothing is written for 56 days: at most 7 .* '@slowed-FACTOR'"):
+        make("LfsPacing", workloads=f"trace:{trace}")
+    make("LfsVictim", **{**SMALL, "workloads": f"trace:{trace}"}).close()
+    make("LfsPacing", **{**SMALL, "workloads": f"trace:{trace}@slowed-0.001"}).reset(seed=1)
