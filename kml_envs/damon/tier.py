@@ -12,12 +12,23 @@ from kml_envs.damon import intervals
 from kml_envs.damon.config import PAGE_BYTES, MonitoringAttributes
 from kml_envs.damon.intervals import monitor_of, picture_of
 from kml_envs.damon.machine import memory_of
+from kml_envs.damon.memory_state import extents_of
 from kml_envs.damon.monitor import advance_program, change_attributes
 from kml_envs.damon.pictures import draw_column
 from kml_envs.damon.programs import BoolArray, FloatArray, IntArray, MonitoredPrograms, lost_us
 from kml_envs.damon.simulator import attributes_record
-from kml_envs.damon.state import ATTRIBUTES, GOAL, GOALS, SCHEME, schemes
-from kml_envs.damon.tier_features import FEATURE_NAMES, write_features
+from kml_envs.damon.state import ATTRIBUTES, GOAL, GOALS, SCHEME, regions, schemes
+from kml_envs.damon.tier_features import (
+    BINS,
+    FEATURE_NAMES,
+    MEASURED,
+    RATES,
+    count_region,
+    pages_of,
+    sum_up,
+    write_features,
+    write_regions,
+)
 from kml_envs.damon.tier_settings import (
     ACTION_NAMES,
     COLD,
@@ -31,35 +42,14 @@ from kml_envs.damon.tier_settings import (
 )
 from kml_envs.damon.warm_programs import WarmPrograms
 
-_MEAN_KEEP = 0.85  # of a running mean, per control interval
-
 TRACK = np.dtype(
     [
-        (name, np.float64)
-        for name in (
-            "time_us",  # totals at the last look
-            "lost_us",
-            "waited_us",
-            "promoted",
-            "demoted",
-            "kdamond_ns",
-            "touches",
-            "slow_touches",
-            "hot_exceeds",
-            "cold_exceeds",
-            "slowdown",  # of the last interval: shares of the time
-            "slow_wait",
-            "promoted_rate",  # of node 0 per second
-            "demoted_rate",
-            "kdamond_share",
-            "hot_exceeded",
-            "cold_exceeded",
-            "slowdown_mean",  # running means
-            "promoted_mean",
-            "demoted_mean",
-        )
+        ("now", MEASURED),
+        ("rates", RATES),
+        ("touches", np.float64),  # totals at the end of the last interval
+        ("slow_touches", np.float64),
+        ("shipped_attributes", np.int64),
     ]
-    + [("in_force", np.float64, (len(ACTION_NAMES),)), ("shipped_attributes", np.int64)]
 )
 """What the agent's side of the kernel remembers of a program between two control intervals."""
 
@@ -161,7 +151,10 @@ class TierPrograms(MonitoredPrograms):
 
 @intervals.begin_episode.rule(SETTINGS)
 def _begin_episode(settings: Record, program: Record) -> None:
-    _remember(monitor_of(program)[0], memory_of(program)[0], _track_of(program)[0])
+    memory, track = memory_of(program)[0], _track_of(program)[0]
+    _measure(monitor_of(program)[0], memory, track.now)
+    track.rates.before = track.now
+    track.touches, track.slow_touches = memory.touches, memory.slow_touches
 
 
 @intervals.begin_interval.rule(SETTINGS)
@@ -173,7 +166,7 @@ def _begin_interval(settings: Record, program: Record, decision: Record, by_agen
     else:
         copy_schemes(monitor, settings.shipped, settings.shipped_goals)
     for k in range(len(ACTION_NAMES)):
-        track.in_force[k] = decision[k] if by_agent else 0.0
+        track.rates.in_force[k] = decision[k] if by_agent else 0.0
 
 
 @intervals.run_until.rule(SETTINGS)
@@ -185,42 +178,51 @@ def _run_until(settings: Record, program: Record, until_us: int) -> None:
 def _close_interval(settings: Record, program: Record) -> None:
     monitor, memory, track = monitor_of(program)[0], memory_of(program)[0], _track_of(program)[0]
     slow = (memory.slow_touches - track.slow_touches) / max(memory.touches - track.touches, 1.0)
-    _sum_up(monitor, memory, track)
-    draw_column(monitor, memory, picture_of(program)[0], slow, track.slowdown, True)
-    _remember(monitor, memory, track)
+    track.touches, track.slow_touches = memory.touches, memory.slow_touches
+    _measure(monitor, memory, track.now)
+    sum_up(track.rates, track.now)
+    draw_column(monitor, memory, picture_of(program)[0], slow, track.rates.slowdown, True)
 
 
 @intervals.observe.rule(SETTINGS)
 def _observe(settings: Record, program: Record, features: Record) -> None:
-    write_features(monitor_of(program)[0], memory_of(program)[0], _track_of(program)[0], features)
+    monitor, memory, track = monitor_of(program)[0], memory_of(program)[0], _track_of(program)[0]
+    _measure(monitor, memory, track.now)
+    write_features(track.rates, track.now, monitor.attributes.sample_us, features)
+    bins, accesses = np.zeros((2, BINS)), np.zeros(2)
+    _count_regions(monitor, memory, bins, accesses)
+    write_regions(bins, accesses, pages_of(track.now), features)
 
 
 @compiled
-def _remember(monitor: Record, memory: Record, track: Record) -> None:
-    track.time_us = float(monitor.memory_time_us)
-    track.lost_us = lost_us(memory)
-    track.waited_us = memory.tier_stall_us
-    track.promoted, track.demoted = memory.promoted, memory.demoted
-    track.kdamond_ns = memory.kdamond_ns
-    track.touches, track.slow_touches = memory.touches, memory.slow_touches
-    track.hot_exceeds = float(schemes(monitor)[HOT].qt_exceeds)
-    track.cold_exceeds = float(schemes(monitor)[COLD].qt_exceeds)
+def _measure(monitor: Record, memory: Record, now: Record) -> None:
+    now.size = memory.size
+    now.fast_pages, now.fast_used = memory.fast_pages, memory.fast_used
+    now.time_us = float(monitor.memory_time_us)
+    now.lost_us = lost_us(memory)
+    now.waited_us = memory.tier_stall_us
+    now.promoted, now.demoted = memory.promoted, memory.demoted
+    now.kdamond_ns = memory.kdamond_ns
+    now.hot_exceeds = float(schemes(monitor)[HOT].qt_exceeds)
+    now.cold_exceeds = float(schemes(monitor)[COLD].qt_exceeds)
 
 
 @compiled
-def _sum_up(monitor: Record, memory: Record, track: Record) -> None:
-    passed = max(monitor.memory_time_us - track.time_us, 1.0)
-    seconds = passed / _SECOND_US
-    track.slowdown = (lost_us(memory) - track.lost_us) / passed
-    track.slow_wait = (memory.tier_stall_us - track.waited_us) / passed
-    track.promoted_rate = (memory.promoted - track.promoted) / memory.fast_pages / seconds
-    track.demoted_rate = (memory.demoted - track.demoted) / memory.fast_pages / seconds
-    track.kdamond_share = (memory.kdamond_ns - track.kdamond_ns) / 1000.0 / passed
-    track.hot_exceeded = min(1.0, (schemes(monitor)[HOT].qt_exceeds - track.hot_exceeds) / seconds)
-    track.cold_exceeded = min(1.0, (schemes(monitor)[COLD].qt_exceeds - track.cold_exceeds) / seconds)
-    track.slowdown_mean += (1.0 - _MEAN_KEEP) * (track.slowdown - track.slowdown_mean)
-    track.promoted_mean += (1.0 - _MEAN_KEEP) * (track.promoted_rate - track.promoted_mean)
-    track.demoted_mean += (1.0 - _MEAN_KEEP) * (track.demoted_rate - track.demoted_mean)
+def _count_regions(monitor: Record, memory: Record, bins: Record, accesses: Record) -> None:
+    """Count the pages of all regions by node, which the extents tell, and the accesses found to them."""
+    found, extents, first = regions(monitor), extents_of(memory), 0
+    for index in range(monitor.region_count):
+        region = found[index]
+        while first < memory.extent_count and extents[first].end <= region.start:
+            first += 1
+        fast, slow, place = 0.0, 0.0, first
+        while place < memory.extent_count and extents[place].start < region.end:
+            extent = extents[place]
+            part = (min(extent.end, region.end) - max(extent.start, region.start)) / (extent.end - extent.start)
+            fast += extent.fast * part
+            slow += extent.slow * part
+            place += 1
+        count_region(region, monitor.attributes, fast, slow, bins, accesses)
 
 
 @compiled

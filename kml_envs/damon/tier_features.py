@@ -1,4 +1,8 @@
-"""What the agent that tunes tiering sees: what happened to the program, and what is hot and cold on each node."""
+"""What the agent that tunes tiering sees: what happened to the program, and what is hot and cold on each node.
+
+The rules are the same for a simulated kernel and for a real one (`kernel_tier_features`): both fill MEASURED and say
+how much of each region is on which node.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,7 @@ import numpy as np
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon.config import PAGE_BYTES
 from kml_envs.damon.features import ACCESSED, histogram_place, root, scaled, size_feature
-from kml_envs.damon.memory_state import extents_of
 from kml_envs.damon.monitor import most_accesses_of
-from kml_envs.damon.state import regions
 from kml_envs.damon.tier_settings import ACTION_NAMES
 
 IDLE_BINS = 5
@@ -43,62 +45,149 @@ FEATURE_NAMES = (
 )
 _FAST_BINS, _SLOW_BINS = FEATURE_NAMES.index("fast_accessed_rarely"), FEATURE_NAMES.index("slow_accessed_rarely")
 _IN_FORCE = FEATURE_NAMES.index("in_force_hot_accesses")
-_BINS = len(BIN_NAMES)
+BINS = len(BIN_NAMES)
+"""Parts of the memory of a node."""
+ALL, ON_SLOW = 0, 1
+"""Places of the accesses found: all of them, and those to the slow node."""
+
+_MEAN_KEEP = 0.85  # of a running mean, per control interval
+_SECOND_US = 1_000_000
+
+MEASURED = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "size",  # bytes of the program
+            "fast_pages",  # of node 0
+            "fast_used",  # pages of it
+            "time_us",  # totals
+            "lost_us",
+            "waited_us",  # of it, what the nodes cost
+            "promoted",  # pages
+            "demoted",
+            "kdamond_ns",
+            "hot_exceeds",  # windows whose quota was used up
+            "cold_exceeds",
+        )
+    ]
+)
+"""What is known of a program at a moment."""
+
+RATES = np.dtype(
+    [("before", MEASURED)]  # at the end of the last interval
+    + [
+        (name, np.float64)
+        for name in (
+            "slowdown",  # of the last interval: shares of the time
+            "slow_wait",
+            "promoted",  # of node 0 per second
+            "demoted",
+            "kdamond_share",
+            "hot_exceeded",
+            "cold_exceeded",
+            "slowdown_mean",  # running means
+            "promoted_mean",
+            "demoted_mean",
+        )
+    ]
+    + [("in_force", np.float64, (len(ACTION_NAMES),))]  # the agent's settings, or zeros
+)
+"""What is remembered of a program between two control intervals."""
 
 
 @compiled
-def write_features(monitor: Record, memory: Record, track: Record, row: Record) -> None:
-    """Write the features of one program.
+def sum_up(rates: Record, now: Record) -> None:
+    """Close a control interval.
 
     Args:
-        monitor: The MONITOR record.
-        memory: The MEMORY record.
-        track: The record of `tier.TRACK`.
-        row: (F,) float32, zeros before, in the order of FEATURE_NAMES.
+        rates: The RATES record.
+        now: The MEASURED record at its end.
     """
-    pages = max(memory.size / PAGE_BYTES, 1.0)
-    row[0] = size_feature(memory.size)
-    row[1] = min(1.0, memory.fast_pages / pages)
-    row[2] = root(1.0 - memory.fast_used / memory.fast_pages)
-    row[3], row[4], row[5] = root(track.slowdown), root(track.slowdown_mean), root(track.slow_wait)
-    row[6], row[7] = root(track.promoted_rate), root(track.promoted_mean)
-    row[8], row[9] = root(track.demoted_rate), root(track.demoted_mean)
-    most = max(track.promoted_mean, track.demoted_mean)
-    row[10] = min(track.promoted_mean, track.demoted_mean) / most if most > 0.0 else 0.0
-    row[11], row[12] = max(0.0, track.hot_exceeded), max(0.0, track.cold_exceeded)
-    row[13] = root(track.kdamond_share)
-    row[14] = scaled(math.log2(monitor.attributes.sample_us / 1000.0) / 14.0)
-    _observe_regions(monitor, memory, row)
-    for k in range(len(ACTION_NAMES)):
-        row[_IN_FORCE + k] = 0.5 + 0.5 * track.in_force[k]
+    before = rates.before
+    passed = max(now.time_us - before.time_us, 1.0)
+    seconds = passed / _SECOND_US
+    rates.slowdown = (now.lost_us - before.lost_us) / passed
+    rates.slow_wait = (now.waited_us - before.waited_us) / passed
+    rates.promoted = (now.promoted - before.promoted) / now.fast_pages / seconds
+    rates.demoted = (now.demoted - before.demoted) / now.fast_pages / seconds
+    rates.kdamond_share = (now.kdamond_ns - before.kdamond_ns) / 1000.0 / passed
+    rates.hot_exceeded = min(1.0, (now.hot_exceeds - before.hot_exceeds) / seconds)
+    rates.cold_exceeded = min(1.0, (now.cold_exceeds - before.cold_exceeds) / seconds)
+    rates.slowdown_mean += (1.0 - _MEAN_KEEP) * (rates.slowdown - rates.slowdown_mean)
+    rates.promoted_mean += (1.0 - _MEAN_KEEP) * (rates.promoted - rates.promoted_mean)
+    rates.demoted_mean += (1.0 - _MEAN_KEEP) * (rates.demoted - rates.demoted_mean)
+    rates.before = now
 
 
 @compiled
-def _observe_regions(monitor: Record, memory: Record, row: Record) -> None:
-    """Roots of the shares of the program by node and by accesses, and the share of the accesses found on node 1."""
-    found, extents = regions(monitor), extents_of(memory)
-    most, seconds = most_accesses_of(monitor.attributes), monitor.attributes.aggr_us / 1e6
-    bins = np.zeros((2, _BINS))
-    accesses, on_slow, first = 0.0, 0.0, 0
-    for index in range(monitor.region_count):
-        region = found[index]
-        while first < memory.extent_count and extents[first].end <= region.start:
-            first += 1
-        fast, slow, place = 0.0, 0.0, first
-        while place < memory.extent_count and extents[place].start < region.end:
-            extent = extents[place]
-            part = (min(extent.end, region.end) - max(extent.start, region.start)) / (extent.end - extent.start)
-            fast += extent.fast * part
-            slow += extent.slow * part
-            place += 1
-        rate = region.last_nr_accesses / most
-        kind = histogram_place(rate, region.age * seconds, FIRST_IDLE_S, IDLE_FACTOR, IDLE_BINS)
-        bins[0, kind] += fast
-        bins[1, kind] += slow
-        accesses += rate * (fast + slow)
-        on_slow += rate * slow
-    pages = max(memory.size / PAGE_BYTES, 1.0)
-    row[15] = min(1.0, on_slow / accesses) if accesses > 0.0 else 0.0
-    for kind in range(_BINS):
+def write_features(rates: Record, now: Record, sample_us: int, row: Record) -> None:
+    """Write the features of one program but for those of `write_regions`.
+
+    Args:
+        rates: The RATES record.
+        now: The MEASURED record of the moment.
+        sample_us: Sampling interval in force.
+        row: (F,) float32, zeros before, in the order of FEATURE_NAMES.
+    """
+    row[0] = size_feature(now.size)
+    row[1] = min(1.0, now.fast_pages / pages_of(now))
+    row[2] = root(1.0 - now.fast_used / now.fast_pages)
+    row[3], row[4], row[5] = root(rates.slowdown), root(rates.slowdown_mean), root(rates.slow_wait)
+    row[6], row[7] = root(rates.promoted), root(rates.promoted_mean)
+    row[8], row[9] = root(rates.demoted), root(rates.demoted_mean)
+    most = max(rates.promoted_mean, rates.demoted_mean)
+    row[10] = min(rates.promoted_mean, rates.demoted_mean) / most if most > 0.0 else 0.0
+    row[11], row[12] = max(0.0, rates.hot_exceeded), max(0.0, rates.cold_exceeded)
+    row[13] = root(rates.kdamond_share)
+    row[14] = scaled(math.log2(sample_us / 1000.0) / 14.0)
+    for k in range(len(ACTION_NAMES)):
+        row[_IN_FORCE + k] = 0.5 + 0.5 * rates.in_force[k]
+
+
+@compiled
+def count_region(region: Record, attributes: Record, fast: float, slow: float, bins: Record, accesses: Record) -> None:
+    """Add a region to what is known of both nodes.
+
+    Args:
+        region: The REGION record, with the accesses of the last aggregation in `last_nr_accesses`.
+        attributes: The ATTRIBUTES record that it was found under.
+        fast: Pages of it on node 0.
+        slow: Pages of it on node 1.
+        bins: (2, BINS) float64, pages of each node by accesses and idle time, which grow.
+        accesses: (2,) float64, accesses found by ALL and ON_SLOW, which grow.
+    """
+    rate = region.last_nr_accesses / most_accesses_of(attributes)
+    idle_s = region.age * (attributes.aggr_us / 1e6)
+    kind = histogram_place(rate, idle_s, FIRST_IDLE_S, IDLE_FACTOR, IDLE_BINS)
+    bins[0, kind] += fast
+    bins[1, kind] += slow
+    accesses[ALL] += rate * (fast + slow)
+    accesses[ON_SLOW] += rate * slow
+
+
+@compiled
+def slow_share(accesses: Record) -> float:
+    """Share of the accesses found, (2,) float64 by ALL and ON_SLOW, that is to the slow node."""
+    return min(1.0, accesses[ON_SLOW] / accesses[ALL]) if accesses[ALL] > 0.0 else 0.0
+
+
+@compiled
+def write_regions(bins: Record, accesses: Record, pages: float, row: Record) -> None:
+    """Write roots of the shares of the program by node and by accesses, and the share of the accesses found on node 1.
+
+    Args:
+        bins: (2, BINS) float64, pages of each node, of all regions.
+        accesses: (2,) float64, accesses found by ALL and ON_SLOW.
+        pages: Pages of the program.
+        row: (F,) float32, zeros before, in the order of FEATURE_NAMES.
+    """
+    row[15] = slow_share(accesses)
+    for kind in range(BINS):
         row[_FAST_BINS + kind] = root(bins[0, kind] / pages)
         row[_SLOW_BINS + kind] = root(bins[1, kind] / pages)
+
+
+@compiled
+def pages_of(now: Record) -> float:
+    """Pages of the program of a MEASURED record, at least one."""
+    return float(max(now.size / PAGE_BYTES, 1.0))
