@@ -1,13 +1,15 @@
 """What a running kernel tells of its memory and of its processes in the files under /proc.
 
 Only reading: nothing here knows what becomes of the numbers. Formats: Documentation/filesystems/proc.rst,
-Documentation/accounting/psi.rst and fs/proc/iomem of the kernel.
+Documentation/accounting/psi.rst, zoneinfo_show_print in mm/vmstat.c and kernel/resource.c of the kernel. Pages are
+taken to be of 4 KiB.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +57,29 @@ class ProcessState(NamedTuple):
     resident_bytes: int
     swapped_bytes: int
     major_faults: int
+
+
+Ranges = tuple[tuple[int, int], ...]
+"""Ranges of physical addresses in ascending order: first byte and byte behind the last of each."""
+
+
+class NodeState(NamedTuple):
+    """What is known of a memory node at a moment.
+
+    Attributes:
+        ranges: What its zones span, holes included.
+        managed_bytes: Memory that there is for programs and the kernel (managed pages of its zones).
+        free_bytes: What of it is free.
+    """
+
+    ranges: Ranges
+    managed_bytes: int
+    free_bytes: int
+
+    @property
+    def used_bytes(self) -> int:
+        """What of it is in use."""
+        return self.managed_bytes - self.free_bytes
 
 
 class KernelFiles:
@@ -111,13 +136,15 @@ class KernelFiles:
         ticks = self._stat(pid)
         return (ticks[_USER_TICKS] + ticks[_SYSTEM_TICKS]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
-    def memory_ranges(self) -> tuple[tuple[int, int], ...]:
-        """Read which ranges of physical addresses are memory: first byte and byte behind the last of each.
+    def memory_ranges(self) -> Ranges:
+        """Read which ranges of physical addresses are memory.
 
         Raises:
             UserError: None is told; to all but root the kernel says that they begin and end at 0.
         """
-        found = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", self._read("iomem"), re.MULTILINE)
+        # Memory that a driver has added, such as that of an expander, stands indented below its device.
+        line = r"^ *([0-9a-f]+)-([0-9a-f]+) : System RAM(?: \(\w+\))?$"
+        found = re.findall(line, self._read("iomem"), re.MULTILINE)
         ranges = [
             (-(-int(first, 16) // PAGE_BYTES) * PAGE_BYTES, (int(last, 16) + 1) // PAGE_BYTES * PAGE_BYTES)
             for first, last in found
@@ -125,7 +152,63 @@ class KernelFiles:
         ranges = [(start, end) for start, end in ranges if start < end]
         if not ranges:
             raise UserError(f"{self.root / 'iomem'}: it tells no range of System RAM; only root can see them")
-        return tuple(ranges)
+        return _joined(ranges)
+
+    def memory_nodes(self, numbers: Sequence[int]) -> tuple[NodeState, ...]:
+        """Read what there is to know of some memory nodes.
+
+        Args:
+            numbers: Their numbers.
+
+        Raises:
+            UserError: A node is not there, or has no memory.
+        """
+        file, zones = self.root / "zoneinfo", self._zones()
+        for number in numbers:
+            if number not in zones:
+                raise UserError(f"{file}: node {number}: not there; nodes of the machine: {', '.join(map(str, zones))}")
+            if not zones[number]:
+                having = ", ".join(str(other) for other, found in zones.items() if found)
+                raise UserError(f"{file}: node {number}: has no memory; nodes with memory: {having}")
+        return tuple(_node_of(zones[number]) for number in numbers)
+
+    def node_ranges(self, numbers: Sequence[int]) -> Ranges:
+        """Read which ranges of physical addresses are memory of some nodes.
+
+        Raises:
+            UserError: A node is not there or has no memory, or its memory lies among that of another node, so that
+                addresses do not tell the node.
+        """
+        self.memory_nodes(numbers)
+        memory = self.memory_ranges()
+        parts = {number: _common(memory, _node_of(zones).ranges) for number, zones in self._zones().items()}
+        for number in numbers:
+            if not parts[number]:
+                raise UserError(f"{self.root / 'iomem'}: it tells no range of System RAM in node {number}")
+            for other, others in parts.items():
+                if other != number and _common(parts[number], others):
+                    file = self.root / "zoneinfo"
+                    raise UserError(f"{file}: nodes {number} and {other} overlap: addresses do not tell the node")
+        return tuple(sorted(part for number in numbers for part in parts[number]))
+
+    def _zones(self) -> dict[int, list[NodeState]]:
+        """What is known of the zones that have memory, by their nodes."""
+        found: dict[int, list[NodeState]] = {}
+        _, *parts = re.split(r"^Node (\d+), zone +(\w+)$", self._read("zoneinfo"), flags=re.MULTILINE)
+        if not parts:
+            raise UserError(f"{self.root / 'zoneinfo'}: no line 'Node N, zone NAME' in it")
+        for node, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            zones = found.setdefault(int(node), [])
+            lines = re.findall(r"^ +(?:pages )?(free|spanned|managed|start_pfn):? +(\d+)$", text, re.MULTILINE)
+            pages = {key: int(value) for key, value in lines}
+            if pages.get("spanned") == 0 or pages.get("managed") == 0:
+                continue
+            for key in ("free", "spanned", "managed", "start_pfn"):
+                if key not in pages:
+                    raise UserError(f"{self.root / 'zoneinfo'}: no line {key} of node {node}, zone {name} in it")
+            start, managed, free = (pages[key] * PAGE_BYTES for key in ("start_pfn", "managed", "free"))
+            zones.append(NodeState(((start, start + pages["spanned"] * PAGE_BYTES),), managed, free))
+        return found
 
     def _stat(self, pid: int) -> list[int]:
         """The numbers of /proc/PID/stat behind the name; the state, a letter, as 0."""
@@ -154,3 +237,29 @@ class KernelFiles:
             return (self.root / name).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise UserError(f"{self.root / name}: cannot be read: {error.strerror}") from error
+
+
+def _node_of(zones: Sequence[NodeState]) -> NodeState:
+    """A node of its zones."""
+    return NodeState(
+        _joined(part for zone in zones for part in zone.ranges),
+        sum(zone.managed_bytes for zone in zones),
+        sum(zone.free_bytes for zone in zones),
+    )
+
+
+def _common(ranges: Ranges, others: Ranges) -> Ranges:
+    """What lies in both."""
+    found = ((max(start, low), min(end, high)) for start, end in ranges for low, high in others)
+    return tuple((start, end) for start, end in found if start < end)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Ranges in ascending order, of which those that touch are one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return tuple(found)

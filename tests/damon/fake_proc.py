@@ -3,6 +3,20 @@
 KDAMOND = 42
 
 
+def zone_text(node, name, start, spanned, managed, free):
+    """What /proc/zoneinfo says of a zone, all in bytes; of one without memory it says less."""
+    free, spanned, managed = free // 4096, spanned // 4096, managed // 4096
+    text = (
+        f"Node {node}, zone {name:>8}\n  per-node stats\n      nr_inactive_anon 12\n  pages free     {free}\n"
+        f"        boost    0\n        min      32\n        spanned  {spanned}\n        present  {spanned}\n"
+        f"        managed  {managed}\n        cma      0\n        protection: (0, 0, 0, 0, 0)\n"
+    )
+    if spanned:
+        text += f"      nr_free_pages {free}\n  pagesets\n    cpu: 0\n              count:    0\n"
+        text += f"  node_unreclaimable:  0\n  start_pfn:           {start // 4096}\n"
+    return text
+
+
 class FakeProc:
     """The tree; each method writes some of its files anew."""
 
@@ -32,6 +46,17 @@ class FakeProc:
         self._write(
             "pressure/memory", line.format("some", 100 * pressure, stall_us) + line.format("full", 0.0, stall_us // 2)
         )
+
+    def nodes(self, *nodes):
+        """Write nodes, each of a number, its zones (first byte, bytes spanned, bytes managed) and its free bytes."""
+        text, ranges = "", []
+        for number, zones, free in nodes:
+            for place, (start, spanned, managed) in enumerate(zones):
+                text += zone_text(number, f"Zone{place}", start, spanned, managed, free if place == 0 else 0)
+                ranges.append((start, start + spanned))
+            text += zone_text(number, "Movable", 0, 0, 0, 0)
+        self._write("zoneinfo", text)
+        self._write("iomem", "".join(f"{start:08x}-{end - 1:08x} : System RAM\n" for start, end in sorted(ranges)))
 
     def process(self, pid, resident, swapped, faults=0):
         self._write(

@@ -1,7 +1,7 @@
 """What is read of a kernel's files under /proc, against a tree in a folder."""
 
 import pytest
-from fake_proc import FakeProc
+from fake_proc import FakeProc, zone_text
 
 from kml_envs.damon.kernel_files import KernelFiles
 from kml_envs.errors import UserError
@@ -41,6 +41,59 @@ def test_ranges_of_memory(proc, tmp_path):
     (tmp_path / "iomem").write_text("00000000-00000000 : System RAM\n00000000-00000000 : System RAM\n")
     with pytest.raises(UserError, match="only root"):
         files.memory_ranges()
+
+
+def test_memory_of_an_expander_stands_below_its_device(proc, tmp_path):
+    with open(tmp_path / "iomem", "a") as file:
+        file.write("40000000-7fffffff : CXL Window 0\n  40000000-7fffffff : dax0.0\n")
+        file.write("    48000000-7fffffff : System RAM (kmem)\n80000000-8fffffff : System RAM\n")
+        file.write("  80000000-800fffff : Kernel code\n")
+    assert KernelFiles(tmp_path).memory_ranges()[2:] == ((0x48000000, 0x90000000),)
+
+
+def test_nodes(proc, tmp_path):
+    """What a node spans is that of its zones together; memory is what lies in it, without its holes."""
+    proc.nodes(
+        (0, [(0x1000, 0xFFF000, 0xF00000), (0x1000000, 0x3000000, 0x2000000)], 0x100000),
+        (2, [(0x8000000, 0x1000000, 0x800000)], 0x200000),
+    )
+    files = KernelFiles(tmp_path)
+    fast, slow = files.memory_nodes((0, 2))
+    assert fast == (((0x1000, 0x4000000),), 0x2F00000, 0x100000)
+    assert slow == (((0x8000000, 0x9000000),), 0x800000, 0x200000)
+    assert fast.used_bytes == 0x2E00000
+    (tmp_path / "iomem").write_text("00001000-00ffffff : System RAM\n02000000-087fffff : System RAM\n")
+    assert files.node_ranges((0, 2)) == ((0x1000, 0x1000000), (0x2000000, 0x4000000), (0x8000000, 0x8800000))
+    assert files.node_ranges((2,)) == ((0x8000000, 0x8800000),)
+
+
+MEMORY = (0x100000, 0x100000, 0x100000)
+ZONE = zone_text(0, "Normal", *MEMORY, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read: No such file"),
+        ("", "no line 'Node N, zone NAME' in it"),
+        (ZONE, "node 1: not there; nodes of the machine: 0"),
+        (ZONE + zone_text(1, "Normal", 0, 0, 0, 0), "node 1: has no memory; nodes with memory: 0"),
+        (ZONE.replace("  start_pfn:", "  pfn:"), "no line start_pfn of node 0, zone Normal"),
+        (ZONE.replace("pages free", "pages"), "no line free of node 0, zone Normal"),
+        (ZONE + zone_text(1, "Normal", *MEMORY, 0), "nodes 0 and 1 overlap"),
+        (
+            ZONE + zone_text(1, "Normal", 1 << 21, 1 << 20, 1 << 20, 0) + zone_text(2, "Normal", *MEMORY, 0),
+            "0 and 2 overlap",
+        ),
+        (ZONE + zone_text(1, "Normal", 1 << 40, 1 << 20, 1 << 20, 0), "no range of System RAM in node 1"),
+    ],
+)
+def test_nodes_that_are_missing_are_told_in_one_line(proc, tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "zoneinfo").write_text(text)
+    with pytest.raises(UserError, match=said) as error:
+        KernelFiles(tmp_path).node_ranges((0, 1))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
