@@ -65,17 +65,29 @@ def _add_drive(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         description=(
             "Drive the DAMON of a real kernel through its files: every interval look at snapshot, statistics and /proc,"
             " ask the agent, check, and write. It writes, below --root: nr_kdamonds, if it is 0; then, of one kdamond,"
-            " all settings of its context (operations, intervals, numbers of regions, target, and two schemes: the one"
-            " that acts and a stat scheme that shows all regions) and its state (on, commit, update_..., off)."
+            " all settings of its context (operations, intervals, numbers of regions, target, and schemes: those that"
+            " act, and a stat scheme that shows all regions) and its state (on, commit, update_..., off)."
             " What was set for that kdamond before is lost; a kdamond that is on is left alone. At the end, also after"
-            " SIGHUP, SIGINT and SIGTERM, it is turned off. Schemes of kml/DamonReclaim-v0 page memory out."
+            " SIGHUP, SIGINT and SIGTERM, it is turned off. Schemes of kml/DamonReclaim-v0 page memory out, those of"
+            " kml/DamonTier-v0 migrate memory between two nodes."
         ),
     )
     add = drive.add_argument
     add("agent", metavar="AGENT", help="a trained agent that comes with the package, such as damon-reclaim, or a run")
     add("--root", type=Path, default=Path("/sys/kernel/mm/damon/admin"), help="DAMON's files (default: %(default)s)")
     add("--proc", type=Path, default=Path("/proc"), help="the kernel's other files (default: %(default)s)")
-    add("--pid", type=int, help="process to watch and manage (default: all physical memory)")
+    add(
+        "--pid",
+        type=int,
+        help="process to watch and manage (default: all physical memory, and nothing else for kml/DamonTier-v0)",
+    )
+    add(
+        "--nodes",
+        type=int,
+        nargs=2,
+        metavar=("FAST", "SLOW"),
+        help="memory nodes of agents of kml/DamonTier-v0, which watch all memory of both (default: 0 1)",
+    )
     add("--kdamond", type=int, default=0, help="number of the kdamond (default: %(default)s)")
     add("--interval", type=float, metavar="SECONDS", help="control interval (default: as in training)")
     add("--steps", type=int, help="intervals (default: until interrupted)")

@@ -18,15 +18,17 @@ from typing import Any
 
 import torch
 
-from agents.damon_environments import MONITOR, RECLAIM
+from agents.damon_environments import MONITOR, RECLAIM, TIER
 from agents.loading import LoadedModel, load_model
 from agents.shipped import load_agent, shipped_names
-from kml_envs.damon.config import Action, Context
+from kml_envs.damon.config import Action, Context, MonitoringAttributes, Scheme
 from kml_envs.damon.kernel_files import PROC, KernelFiles
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.sysfs import ADMIN, SysfsDamon
-from kml_envs.envs.damon_kernel import Kernel, KernelMonitor, KernelReclaim, KernelSubsystem
+from kml_envs.envs.damon_kernel import Kernel, KernelMonitor, KernelReclaim, KernelSubsystem, KernelTier
 from kml_envs.envs.damon_monitor import MonitorArguments
 from kml_envs.envs.damon_reclaim import ReclaimArguments
+from kml_envs.envs.damon_tier import TierArguments
 from kml_envs.envs.proxy_env import ProxyEnv
 from kml_envs.errors import UserError
 from kml_envs.proxy import ProxyOptions, Verdict, batch
@@ -45,6 +47,7 @@ class DrivingOptions:
         root: The folder `admin` of DAMON.
         proc: The folder `proc`.
         pid: The process whose memory is watched and managed; None: all physical memory.
+        nodes: The fast and the slow memory node, for agents of tiering only; None: 0 and 1.
         kdamond: Number of the kdamond.
         interval: Seconds of a control interval; None: those that the agent was trained with.
         steps: Intervals; None: until it is interrupted.
@@ -57,6 +60,7 @@ class DrivingOptions:
     root: Path = ADMIN
     proc: Path = PROC
     pid: int | None = None
+    nodes: tuple[int, int] | None = None
     kdamond: int = 0
     interval: float | None = None
     steps: int | None = None
@@ -99,10 +103,11 @@ def drive(
     loaded = _load(options.agent)
     files = KernelFiles(options.proc)
     files.machine()
+    nodes = _nodes(options, loaded, files)
     if options.pid is not None:
         files.process(options.pid)
     damon = SysfsDamon(options.root, options.kdamond, sleep)
-    subsystem = _subsystem(options, loaded, Kernel(damon, files, options.pid, clock, sleep))
+    subsystem = _subsystem(options, loaded, Kernel(damon, files, options.pid, nodes, clock, sleep))
     environment = ProxyEnv(partial(batch, lambda: subsystem), proxy)
     say: Callable[[str], None] = (lambda text: None) if options.quiet else partial(print, flush=True)
     try:
@@ -134,15 +139,21 @@ def describe_settings(context: Context) -> str:
             f"{attributes.max_nr_accesses} samples of {attributes.sample_us / 1000:g} ms{tuned}, "
             f"{attributes.min_nr_regions} to {attributes.max_nr_regions} regions"
         )
-    [scheme] = acting
-    quota, marks = scheme.quotas, scheme.watermarks
+    return "; ".join(_describe_scheme(scheme, attributes) for scheme in acting)
+
+
+def _describe_scheme(scheme: Scheme, attributes: MonitoringAttributes) -> str:
+    pattern, quota, marks = scheme.access_pattern, scheme.quotas, scheme.watermarks
     limits = [f"{quota.bytes / (1 << 20):.1f} MiB"] * bool(quota.bytes) + [f"{quota.ms} ms"] * bool(quota.ms)
     limits += [f"as {goal.target_metric.value} allows" for goal in quota.goals]
-    return (
-        f"{scheme.action.value} after {scheme.access_pattern.min_age * attributes.aggr_us / 1e6:g} s, "
-        f"at most {' and '.join(limits) or 'everything'} in {quota.reset_interval_ms} ms, "
-        f"watermarks {marks.high}/{marks.mid}/{marks.low}"
-    )
+    after = f"after {pattern.min_age * attributes.aggr_us / 1e6:g} s"
+    limit = f"at most {' and '.join(limits) or 'everything'} in {quota.reset_interval_ms} ms"
+    if scheme.target_nid < 0:
+        return f"{scheme.action.value} {after}, {limit}, watermarks {marks.high}/{marks.mid}/{marks.low}"
+    hot = scheme.action is Action.MIGRATE_HOT
+    found = f"at least {pattern.min_nr_accesses}" if hot else f"at most {pattern.max_nr_accesses}"
+    samples = f"{found} of {attributes.max_nr_accesses} samples"
+    return f"{scheme.action.value} to node {scheme.target_nid} {after} of {samples}, {limit}"
 
 
 def _load(agent: str) -> LoadedModel:
@@ -158,7 +169,27 @@ def _subsystem(options: DrivingOptions, loaded: LoadedModel, kernel: Kernel) -> 
         return KernelReclaim(kernel, replace(ReclaimArguments(**loaded.env_kwargs), **replaced))
     if loaded.env_id == MONITOR:
         return KernelMonitor(kernel, replace(MonitorArguments(**loaded.env_kwargs), **replaced))
-    raise UserError(f"agent '{options.agent}' was trained on {loaded.env_id}: accepted are {MONITOR} and {RECLAIM}")
+    return KernelTier(kernel, replace(TierArguments(**loaded.env_kwargs), **replaced))
+
+
+def _nodes(options: DrivingOptions, loaded: LoadedModel, files: KernelFiles) -> tuple[int, int]:
+    """The fast and the slow node, if the agent's environment has a use for what is asked for."""
+    if loaded.env_id not in (MONITOR, RECLAIM, TIER):
+        accepted = f"{MONITOR}, {RECLAIM} and {TIER}"
+        raise UserError(f"agent '{options.agent}' was trained on {loaded.env_id}: accepted are {accepted}")
+    fast, slow = options.nodes or (FAST_NODE, SLOW_NODE)
+    if loaded.env_id != TIER:
+        if options.nodes is not None:
+            raise UserError(
+                f"--nodes {fast} {slow}: agents of {TIER} alone take it, and this one is of {loaded.env_id}"
+            )
+        return fast, slow
+    if options.pid is not None:
+        raise UserError(f"--pid {options.pid}: tiering works on physical memory, whose addresses tell the node")
+    if fast == slow:
+        raise UserError(f"--nodes {fast} {slow}: must be two different nodes, the fast one first")
+    files.node_ranges((fast, slow))
+    return fast, slow
 
 
 def _steps(environment: ProxyEnv, subsystem: KernelSubsystem, model: Any, say: Callable[[str], None]) -> None:  # noqa: ANN401

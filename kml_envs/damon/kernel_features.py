@@ -64,7 +64,7 @@ class ReclaimFeatures:
         self._sources, self._machine = sources, machine
         self._acting, self._watching = acting, watching
         self._rates, self._now = np.zeros(1, RATES), np.zeros(1, MEASURED)
-        self._applied, self._exceeds, self._returned, self._kdamond = (_Total() for _ in range(4))
+        self._applied, self._exceeds, self._returned, self._kdamond = (Total() for _ in range(4))
         self._swapped_pages = 0.0
         self._stall_us = 0
 
@@ -150,7 +150,7 @@ class MonitorFeatures:
         self._reference_us, self._max_nr_regions = reference_us, max_nr_regions
         self._track = np.zeros(1, TRACK)
         self._picture = np.zeros(0, PIECE)
-        self._kdamond = _Total()
+        self._kdamond = Total()
         self._time_us = 0.0
 
     def begin(self) -> None:
@@ -204,18 +204,25 @@ class MonitorFeatures:
 
 def packed_regions(snapshot: Snapshot) -> NDArray[np.void]:
     """The regions of a snapshot as (R,) REGION, moved together so that they begin at 0 and leave no holes."""
-    sizes = snapshot.end - snapshot.start
-    found = np.zeros(sizes.size, REGION)
+    found, sizes = regions_of(snapshot), snapshot.end - snapshot.start
     found["end"] = np.cumsum(sizes)
     found["start"] = found["end"] - sizes
+    return found
+
+
+def regions_of(snapshot: Snapshot) -> NDArray[np.void]:
+    """The regions of a snapshot as (R,) REGION, where they are."""
+    found = np.zeros(snapshot.start.size, REGION)
+    found["start"], found["end"] = snapshot.start, snapshot.end
     found["last_nr_accesses"], found["age"] = snapshot.nr_accesses, snapshot.age
     return found
 
 
-class _Total:
+class Total:
     """A counter of the kernel, which may begin anew; the first look is where counting begins."""
 
     def __init__(self) -> None:
+        """Begin without a look."""
         self._last: int | None = None
 
     def grown_to(self, value: int) -> int:

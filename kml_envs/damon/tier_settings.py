@@ -106,6 +106,24 @@ def recommended_context(action: FloatArray, attributes: MonitoringAttributes) ->
     return Context(Operations.PADDR, attributes, schemes=(demote, promote))
 
 
+def on_nodes(context: Context, fast: int, slow: int) -> Context:
+    """The settings of tiering, for a machine whose fast and slow node have other numbers than FAST_NODE and SLOW_NODE.
+
+    Args:
+        context: The settings; all goals are of a node.
+        fast: Number of the fast node.
+        slow: Number of the slow node.
+    """
+    number = {FAST_NODE: fast, SLOW_NODE: slow}
+
+    def renumbered(scheme: Scheme) -> Scheme:
+        goals = tuple(replace(goal, nid=number[goal.nid]) for goal in scheme.quotas.goals)
+        target_nid = number.get(scheme.target_nid, scheme.target_nid)  # schemes that move nothing have none
+        return replace(scheme, target_nid=target_nid, quotas=replace(scheme.quotas, goals=goals))
+
+    return replace(context, schemes=tuple(renumbered(scheme) for scheme in context.schemes))
+
+
 def laid_out(context: Context) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void]]:
     """The settings of a context's two schemes as SCHEME, GOAL and FILTER records."""
     template = allocate(1, 10, 2)

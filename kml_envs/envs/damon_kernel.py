@@ -15,24 +15,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kml_envs.damon import monitor_settings, reclaim_settings
+from kml_envs.damon import monitor_settings, reclaim_settings, tier_settings
 from kml_envs.damon.checks import harmful_settings, kernel_refusals
 from kml_envs.damon.config import Context, MonitoringAttributes, Operations, Target
 from kml_envs.damon.control import WHOLE_PICTURE
 from kml_envs.damon.kernel_features import Features, KernelSources, MonitorFeatures, ReclaimFeatures
 from kml_envs.damon.kernel_files import KernelFiles
+from kml_envs.damon.kernel_tier_features import TierFeatures
+from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
 from kml_envs.damon.monitor_features import FEATURE_NAMES as MONITOR_FEATURES
 from kml_envs.damon.reclaim_features import FEATURE_NAMES as RECLAIM_FEATURES
 from kml_envs.damon.sysfs import SysfsDamon
+from kml_envs.damon.tier_features import FEATURE_NAMES as TIER_FEATURES
 from kml_envs.envs.damon_monitor import MonitorArguments
 from kml_envs.envs.damon_reclaim import ReclaimArguments
+from kml_envs.envs.damon_tier import TierArguments
 from kml_envs.errors import UserError
 from kml_envs.proxy import Bounds, Subsystem, Verdict
 
 FloatArray = npt.NDArray[np.float64]
 
 _ACTING, _WATCHING = 0, 1
-"""Places of the schemes of reclaim: the one that looks comes last, so that it sees ages that pageout has reset."""
+"""Places of the schemes of reclaim: the one that looks comes last, so that it sees ages that pageout has reset. So it
+does in tiering, behind both schemes that migrate."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Kernel:
     Attributes:
         damon: One of its kdamonds.
         files: Its files under /proc.
-        pid: The process whose memory is watched and managed; None: all physical memory.
+        pid: The process whose memory is watched and managed; None: all physical memory. Tiering never asks for it.
+        nodes: The fast and the slow memory node. Only tiering asks for them, and watches all memory of these two.
         clock: Gives the time in seconds.
         sleep: Waits for some seconds.
     """
@@ -50,6 +56,7 @@ class Kernel:
     damon: SysfsDamon
     files: KernelFiles
     pid: int | None = None
+    nodes: tuple[int, int] = (FAST_NODE, SLOW_NODE)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -67,6 +74,16 @@ class Kernel:
             return replace(context, operations=Operations.VADDR, targets=(Target(self.pid),))
         return replace(context, operations=Operations.PADDR, targets=(Target(regions=self.files.memory_ranges()),))
 
+    def aimed_at_nodes(self, context: Context) -> Context:
+        """The settings of tiering, for all memory of both nodes.
+
+        Raises:
+            UserError: The ranges of their memory cannot be seen.
+        """
+        targets = (Target(regions=self.files.node_ranges(self.nodes)),)
+        context = tier_settings.on_nodes(context, *self.nodes)
+        return replace(context, operations=Operations.PADDR, targets=targets)
+
 
 class KernelSubsystem(Subsystem):
     """One kdamond whose settings the agent recommends; subclasses say what settings.
@@ -74,10 +91,12 @@ class KernelSubsystem(Subsystem):
     Attributes:
         kernel: The kernel.
         in_force: The settings that were written last.
+        node_count: Numbers of memory nodes that settings may name: those below it.
     """
 
     reward_scale = 1.0
     recommendation: Bounds
+    node_count = 1
 
     def __init__(self, kernel: Kernel, interval_s: float) -> None:
         """Prepare; nothing is written before `reset`.
@@ -118,7 +137,7 @@ class KernelSubsystem(Subsystem):
     def check(self, recommendation: int | npt.NDArray[Any]) -> Verdict:
         """What the kernel refuses of the settings, or accepts although it does harm."""
         context = self._recommended(np.asarray(recommendation, np.float64))
-        found = [*kernel_refusals(context), *harmful_settings(context, nodes=1)]
+        found = [*kernel_refusals(context), *harmful_settings(context, self.node_count)]
         return Verdict[found[0].reason.name] if found else Verdict.ACCEPTED
 
     def pending(self) -> bool:
@@ -291,6 +310,59 @@ class KernelMonitor(KernelSubsystem):
         held = np.full(len(monitor_settings.ACTION_NAMES), np.nan) if self._held is None else self._held
         monitor_settings.settle(action, held)
         self._held = held
+
+    def _look(self, attributes: MonitoringAttributes) -> Features:
+        return self._seen.look(attributes)
+
+
+class KernelTier(KernelSubsystem):
+    """A kdamond whose schemes migrate memory between two nodes: `kml/DamonTier-v0` of a real kernel."""
+
+    observation = Bounds(TIER_FEATURES, 0.0, 1.0)
+    recommendation = Bounds(tier_settings.ACTION_NAMES, -1.0, 1.0)
+
+    def __init__(self, kernel: Kernel, arguments: TierArguments) -> None:
+        """Prepare.
+
+        Args:
+            kernel: The kernel.
+            arguments: Those of the environment: intervals, built-in algorithm, monitoring, and what the machine is
+                taken to be like.
+
+        Raises:
+            UserError: An argument is out of range.
+        """
+        self._attributes = arguments.attributes()
+        super().__init__(kernel, arguments.interval_us(self._attributes.aggr_us) / 1e6)
+        self._builtin_context = tier_settings.builtin_context(arguments.builtin, self._attributes)
+        self.node_count = 1 + max(kernel.nodes)
+        self._seen = TierFeatures(
+            kernel.sources(),
+            arguments.machine().config,
+            nodes=kernel.nodes,
+            demoting=tier_settings.COLD,
+            promoting=tier_settings.HOT,
+            watching=len(self._builtin_context.schemes),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Size of what is in use on both nodes."""
+        return {"size_mib": self._seen.size / (1 << 20)}
+
+    def _shipped(self) -> Context:
+        return self._watched(self._builtin_context)
+
+    def _recommended(self, action: FloatArray) -> Context:
+        return self._watched(tier_settings.recommended_context(action, self._attributes))
+
+    def _watched(self, context: Context) -> Context:
+        return self.kernel.aimed_at_nodes(replace(context, schemes=(*context.schemes, WHOLE_PICTURE)))
+
+    def _begin(self) -> None:
+        self._seen.begin()
+
+    def _hold(self, action: FloatArray | None) -> None:
+        self._seen.hold(action)
 
     def _look(self, attributes: MonitoringAttributes) -> Features:
         return self._seen.look(attributes)

@@ -73,7 +73,8 @@ class FakeKernel:
         commands: Everything written to a state file that was not refused.
         busy: Writes to state files that are still to be refused as busy.
         regions: Rows of what the next snapshot shows: start, end, accesses, age.
-        statistics: What all schemes did.
+        statistics: What all schemes did, but for those that have statistics of their own.
+        own_statistics: The statistics of single schemes, by their numbers.
         tuned: Sampling and aggregation interval that tuning comes to; None: those that were set.
         live_processes: Processes that can be monitored.
     """
@@ -82,6 +83,7 @@ class FakeKernel:
         self.root, self.features = root, set(features)
         self.commands, self.busy, self.regions, self.live_processes = [], 0, [], set(live_processes)
         self.statistics = {"nr_tried": 1, "sz_tried": 2, "nr_applied": 3, "sz_applied": 4, "qt_exceeds": 5}
+        self.own_statistics = {}
         self.tuned = (20_000, 400_000)
         self.targets = 0
         self.on = set()
@@ -170,7 +172,7 @@ class FakeKernel:
                 total = sum(row[1] - row[0] for row in self.regions)
                 self._put(f"{folder}/tried_regions/total_bytes", total, "total_bytes")
             elif command == "update_schemes_stats":
-                for name, value in self.statistics.items():
+                for name, value in self.own_statistics.get(scheme, self.statistics).items():
                     self._set(f"{folder}/stats/{name}", value)
             elif command == "update_schemes_effective_quotas":
                 self._set(f"{folder}/quotas/effective_bytes", 4096)

@@ -6,19 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from damon_programs import begun, make_tier
 from fake_kernel import FakeKernel
 from fake_proc import FakeProc
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import agents.driving
-from agents.__main__ import main
+from agents.__main__ import main, parser
 from agents.driving import DrivingOptions, drive, is_this_kernel
 from agents.shipped import load_agent
-from kml_envs.damon.config import MonitoringAttributes
+from kml_envs.damon import tier_settings
+from kml_envs.damon.config import Action, MonitoringAttributes
+from kml_envs.damon.kernel_files import KernelFiles
 from kml_envs.damon.monitor_settings import recommended_attributes
 from kml_envs.damon.reclaim_settings import builtin_context, recommended_scheme
 from kml_envs.damon.sysfs import SysfsDamon
+from kml_envs.envs.damon_kernel import Kernel, KernelTier
 from kml_envs.envs.damon_monitor import MonitorArguments
 from kml_envs.envs.damon_reclaim import ReclaimArguments
+from kml_envs.envs.damon_tier import TierArguments
 from kml_envs.errors import UserError
 
 PID, GIB = 7, 1 << 30
@@ -63,6 +70,11 @@ class Machine:
         )
         self.proc.kdamond(round(self.now * 1e6))
         self.happens()
+
+    def tiers(self, *others, fast=0, slow=1):
+        """Let there be two nodes of memory, from 1 GiB and from 2 GiB on, and others."""
+        low, high = [(GIB, GIB, GIB)], [(2 * GIB, 2 * GIB, 2 * GIB)]
+        self.proc.nodes((fast, low, GIB // 4), (slow, high, GIB), *others)
 
 
 @pytest.fixture
@@ -203,6 +215,91 @@ def test_a_shipped_agent_drives_the_monitor(machine, monkeypatch):
     assert machine.kernel.commands[-1] == "off"
 
 
+def migrating(held, number):
+    """What the files of a scheme of tiering hold."""
+    names = ("action", "target_nid", "quotas/bytes", "access_pattern/nr_accesses/min", "access_pattern/nr_accesses/max")
+    names = (*names, "access_pattern/age/min", "quotas/goals/nr_goals")
+    return [held[f"schemes/{number}/{name}"] for name in names]
+
+
+def wanted_files(scheme, target_nid):
+    pattern = scheme.access_pattern
+    numbers = (target_nid, scheme.quotas.bytes, pattern.min_nr_accesses, pattern.max_nr_accesses, pattern.min_age)
+    return [scheme.action.value, *map(str, numbers), str(len(scheme.quotas.goals))]
+
+
+@pytest.mark.parametrize("nodes", [None, (0, 1), (3, 0)])
+def test_a_shipped_agent_drives_tiering(machine, monkeypatch, capsys, nodes):
+    no_quota = [0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0]
+    crossed = [-1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    model = watched(monkeypatch, "damon-tier", [[0.1] * 7, no_quota, crossed])
+    fast, slow = nodes or (0, 1)
+    machine.tiers(fast=fast, slow=slow)
+    assert machine.drive(machine.options("damon-tier", pid=None, nodes=nodes, steps=4, quiet=False)) == 0
+    arguments = TierArguments(**load_agent("damon-tier").env_kwargs)
+    shipped = tier_settings.builtin_context(arguments.builtin, arguments.attributes())
+    own = [tier_settings.recommended_context(action, arguments.attributes()) for action in model.kept]
+    for held, context in zip(machine.held, [shipped, own[0], shipped, shipped, own[3]], strict=True):
+        assert held["operations"] == "paddr"
+        ranges = [held[f"targets/0/regions/{number}/{end}"] for number in (0, 1) for end in ("start", "end")]
+        assert ranges == [str(GIB), str(2 * GIB), str(2 * GIB), str(4 * GIB)]
+        assert held["schemes/nr_schemes"] == "3"
+        demote, promote = context.schemes
+        assert migrating(held, 0) == wanted_files(demote, slow)
+        assert migrating(held, 1) == wanted_files(promote, fast)
+        assert held["schemes/0/quotas/goals/0/nid"] == str(fast)
+        assert (held["schemes/2/action"], held["schemes/2/target_nid"]) == ("stat", "-1")
+        tuned = context.monitoring_attrs.intervals_goal.aggrs
+        assert held["monitoring_attrs/intervals/intervals_goal/aggrs"] == str(tuned)
+    assert model.seen[0].shape == (41,)
+    assert (model.seen[0][-7:] == 0.5).all()
+    assert model.seen[1][-7:] == pytest.approx(0.55)
+    told = capsys.readouterr().out.splitlines()
+    assert f"agent: migrate_cold to node {slow} after" in told[1]
+    assert f"; migrate_hot to node {fast} after" in told[1]
+    assert "built-in (migration_without_quota)" in told[2]
+    assert "built-in (migration_thresholds_crossed)" in told[3]
+    assert machine.kernel.commands[-1] == "off"
+
+
+@pytest.mark.parametrize("builtin", tier_settings.BUILTINS)
+def test_every_builtin_algorithm_of_tiering_can_begin(machine, monkeypatch, builtin):
+    watched(monkeypatch, "damon-tier")
+    machine.tiers()
+    assert machine.drive(machine.options("damon-tier", pid=None, steps=1, builtin=builtin)) == 0
+    actions = [machine.held[0][f"schemes/{number}/action"] for number in range(3)]
+    moving = [Action.MIGRATE_COLD.value, Action.MIGRATE_HOT.value]
+    assert actions == (["stat"] * 3 if builtin == tier_settings.STATIC else [*moving, "stat"])
+
+
+def test_a_kernel_without_the_temporal_tuner_ends_the_drive(machine, monkeypatch):
+    machine.kernel.features.discard("goal_tuner")
+    watched(monkeypatch, "damon-tier")
+    machine.tiers()
+    with pytest.raises(UserError, match="goal_tuner: this kernel does not have it"):
+        machine.drive(machine.options("damon-tier", pid=None, steps=2))
+    assert machine.kernel.commands[-1] == "off"
+
+
+@pytest.fixture(scope="module", params=[(0, 1), (5, 2)], ids=["usual nodes", "other nodes"])
+def real_and_simulated(request, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        machine = Machine(tmp_path_factory.mktemp("machine"), monkeypatch)
+        machine.tiers(fast=request.param[0], slow=request.param[1])
+        kernel = Kernel(SysfsDamon(machine.kernel.root), KernelFiles(machine.proc.root), nodes=request.param)
+        yield KernelTier(kernel, TierArguments()), begun(make_tier())
+
+
+NUMBERS = st.one_of(st.floats(-1.0, 1.0, width=32), st.sampled_from([-1.0, 1.0]))
+
+
+@given(action=st.lists(NUMBERS, min_size=7, max_size=7))
+@settings(deadline=None)
+def test_verdicts_on_tiering_are_those_of_the_simulated_kernel(real_and_simulated, action):
+    real, simulated = real_and_simulated
+    assert real.check(np.array(action)) == simulated.check(np.array([action]))[0]
+
+
 @pytest.fixture(autouse=True)
 def as_in_a_terminal():
     """A closing terminal ends programs there, whoever has started the tests."""
@@ -275,7 +372,11 @@ def test_somebody_elses_kdamond_is_left_alone(machine, monkeypatch):
     ("given", "said"),
     [
         ({"steps": 0}, "--steps 0"),
-        ({"agent": "damon-tier"}, "trained on kml/DamonTier-v0: accepted are kml/DamonMonitor-v0"),
+        ({"agent": "lfs-tune"}, "trained on kml/LfsTune-v0: accepted are kml/DamonMonitor-v0"),
+        ({"agent": "damon-tier"}, "--pid 7: tiering works on physical memory"),
+        ({"agent": "damon-tier", "pid": None}, "zoneinfo: cannot be read"),
+        ({"nodes": (0, 1)}, "--nodes 0 1: agents of kml/DamonTier-v0"),
+        ({"agent": "damon-monitor", "nodes": (0, 1)}, "--nodes 0 1: agents of kml/DamonTier-v0"),
         ({"agent": "nobody"}, "unknown shipped agent 'nobody'"),
         ({"interval": float("nan")}, "--interval nan"),
         ({"interval": 0.0}, "--interval 0.0"),
@@ -296,6 +397,28 @@ def test_mistakes_are_told_before_monitoring_begins(machine, given, said):
     assert machine.kernel.commands == []
 
 
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ((1, 1), "--nodes 1 1: must be two different nodes"),
+        ((0, 3), "node 3: not there; nodes of the machine: 0, 1, 2"),
+        ((-1, 0), "node -1: not there"),
+        ((2, 0), "node 2: has no memory"),
+    ],
+)
+def test_nodes_that_cannot_be_tiers_are_refused_before_anything_is_written(machine, nodes, said):
+    machine.tiers((2, [], 0))
+    with pytest.raises(UserError, match=said) as error:
+        machine.drive(machine.options("damon-tier", pid=None, nodes=nodes))
+    assert "\n" not in str(error.value)
+    assert machine.kernel.read("kdamonds/nr_kdamonds") == "0"
+
+
+def test_nodes_are_two_numbers_of_the_command_line():
+    values = vars(parser().parse_args(["drive", "damon-tier", "--nodes", "2", "0"]))
+    assert values["nodes"] == [2, 0]
+
+
 def test_the_kernel_that_this_runs_on_is_left_alone(tmp_path, monkeypatch, capsys):
     link = tmp_path / "admin"
     link.symlink_to("/sys/kernel/mm/damon/admin")
@@ -313,5 +436,5 @@ def test_help_says_what_is_written(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     told = " ".join(capsys.readouterr().out.split())
-    for word in ("nr_kdamonds", "state", "turned off", "--this-kernel", "page memory out"):
+    for word in ("nr_kdamonds", "state", "turned off", "--this-kernel", "page memory out", "migrate memory"):
         assert word in told
