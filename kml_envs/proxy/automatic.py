@@ -33,6 +33,10 @@ DEGRADED_AT = 1000.0
 HOLD = 1
 """Whole units for which a mode is kept before the next change upwards."""
 
+# Comparing an array with a member of an enumeration takes five times as long as with its number.
+_EMERGENCY, _LEARNING = int(Mode.EMERGENCY), int(Mode.LEARNING)
+_COLLABORATION, _RECOMMENDATION = int(Mode.COLLABORATION), int(Mode.RECOMMENDATION)
+
 BuiltinCost = Callable[[FloatArray], FloatArray | None]
 
 
@@ -43,6 +47,9 @@ class Cause(IntEnum):
     CRITICAL = 1
     UNHEALTHY = 2
     BUDGET = 3
+
+
+_BUDGET, _UNHEALTHY = int(Cause.BUDGET), int(Cause.UNHEALTHY)
 
 
 class AutoMode:
@@ -94,6 +101,7 @@ class AutoMode:
         self._builtin_cost = builtin_cost
         self._options = options
         self._shape = (volumes, domains)
+        self._unheld = unheld_domains(domains)
         self._window = options.window or 0
         self._shares = _shares(options)
         self._comparison = Comparison(volumes, domains)
@@ -130,7 +138,7 @@ class AutoMode:
         self._rate[volumes] = np.nan
         if forget:
             self._attempt[volumes] = 0
-            self._change(volumes, Mode.LEARNING)
+            self._change(volumes, _LEARNING)
             self._restart_tests(volumes)
             self.budget.restart(volumes)
             self.health.forgive(rows)
@@ -139,7 +147,7 @@ class AutoMode:
             self._reached[:, volumes] = -1.0
             self.emergencies[:, volumes] = 0
             self.alarms[volumes] = 0
-        self._stopped[volumes] = self._mode[volumes] == Mode.EMERGENCY
+        self._stopped[volumes] = self._mode[volumes] == _EMERGENCY
 
     def mode(self) -> ModeArray:
         """(N,) int8, the modes now."""
@@ -152,7 +160,7 @@ class AutoMode:
         share, rate = self._shares[self._mode], self._known_rate()
         agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
         ready = self.budget.has_room(rate * self._window * agents_domains)  # never where the rate is not known
-        return self._each(np.where(ready, share, 0.0))
+        return self._each(share * ready)
 
     def suspended(self) -> BoolArray | None:
         """(N,) bool, where the built-in algorithm has the rest of the unit; None: nowhere."""
@@ -175,8 +183,8 @@ class AutoMode:
         self._account()
         self.health.note(judgement.verdict)
         wanted = np.logical_not(judgement.verdict)  # ACCEPTED is 0
-        price = np.where(wanted, self._price(judgement.decision), 0.0)
-        permitted = self.budget.holds(price.reshape(self._shape)).ravel()
+        price = self._price(judgement.decision)
+        permitted = self.budget.holds(price, wanted)
         refused, unhealthy, critical = wanted & ~permitted, self.health.unhealthy(), self._subsystem.critical()
         if np.count_nonzero(refused | unhealthy | critical):
             stopped = self._any(refused)
@@ -189,7 +197,7 @@ class AutoMode:
         if self._forecasts is None:
             self._acting = wanted & permitted
         elif self._builtin is None:
-            self.budget.spend(self._sum(price * permitted))
+            self.budget.spend(price, wanted & permitted)
         return permitted
 
     def operation_ended(self, verdict: npt.NDArray[np.int8]) -> None:
@@ -198,7 +206,7 @@ class AutoMode:
     def unit_ended(self, outcome: UnitOutcome) -> None:
         """Weigh the units that are over, and change modes."""
         self._account()
-        ended = np.flatnonzero(outcome.rows[:: self._shape[1]])
+        ended = outcome.rows[:: self._shape[1]].nonzero()[0]
         self._stopped[ended] = False
         if self._builtin is not None:
             totals = self._totals()
@@ -211,9 +219,9 @@ class AutoMode:
             self._better.update(rows, better)
             self._worse.update(rows, worse)
         self._units_in_mode[ended] += 1
-        self._leave_emergency(ended[self._mode[ended] == Mode.EMERGENCY])
-        self._degrade(ended[self._mode[ended] > Mode.LEARNING])
-        self._compare_anew(ended[self._mode[ended] == Mode.RECOMMENDATION])
+        self._leave_emergency(ended[self._mode[ended] == _EMERGENCY])
+        self._degrade(ended[self._mode[ended] > _LEARNING])
+        self._compare_anew(ended[self._mode[ended] == _RECOMMENDATION])
         self._promote(ended[self._units_in_mode[ended] >= HOLD])
 
     def report(self) -> dict[str, Array]:
@@ -231,8 +239,8 @@ class AutoMode:
             "emergency_cause": self.cause.copy(),
             "degradations": self._attempt.copy(),
             "shift_alarms": self.alarms.copy(),
-            "collaboration_after": self._reached[Mode.COLLABORATION].copy(),
-            "recommendation_after": self._reached[Mode.RECOMMENDATION].copy(),
+            "collaboration_after": self._reached[_COLLABORATION].copy(),
+            "recommendation_after": self._reached[_RECOMMENDATION].copy(),
             **{f"emergencies_{cause.name.lower()}": self.emergencies[cause].copy() for cause in Cause if cause},
         }
         each: dict[str, Array] = {name: np.repeat(values, self._shape[1]) for name, values in table.items()}
@@ -254,7 +262,7 @@ class AutoMode:
             exact,
             np.ascontiguousarray(self._known_rate()),  # one type for the compiler
             self._shape[1],
-            unheld_domains(self._shape[1]),
+            self._unheld,
             self._acting,
             self._lived,
             self._dearest,
@@ -294,12 +302,12 @@ class AutoMode:
 
     def _raise_alarm(self, volumes: BoolArray, cause: Cause) -> None:
         """Put the volumes (G,) into emergency; an agent that was trusted has to earn it anew, if it is to blame."""
-        volumes = volumes & (self._mode != Mode.EMERGENCY)
+        volumes = volumes & (self._mode != _EMERGENCY)
         if not volumes.any():
             return
         if cause is not Cause.CRITICAL:
-            self._lose_trust(volumes & (self._mode > Mode.LEARNING))
-        self._change(volumes, Mode.EMERGENCY)
+            self._lose_trust(volumes & (self._mode > _LEARNING))
+        self._change(volumes, _EMERGENCY)
         self._stopped |= volumes
         self.cause[volumes] = cause
         self.emergencies[cause, volumes] += 1
@@ -313,20 +321,20 @@ class AutoMode:
         if not ended.size:
             return
         unwell = self._any(self._subsystem.critical() | ~self.health.alive)[ended]
-        there = unwell | ((self.cause[ended] == Cause.BUDGET) & ~self.budget.clear()[ended])
+        there = unwell | ((self.cause[ended] == _BUDGET) & ~self.budget.clear()[ended])
         self._units_in_mode[ended[there]] = 0
         leaving = np.zeros(len(self._mode), dtype=np.bool_)
         leaving[ended] = ~there & (self._units_in_mode[ended] > HOLD)
         if leaving.any():
-            self.health.forgive(np.repeat(leaving & (self.cause == Cause.UNHEALTHY), self._shape[1]))
-            self._change(leaving, Mode.LEARNING)
+            self.health.forgive(np.repeat(leaving & (self.cause == _UNHEALTHY), self._shape[1]))
+            self._change(leaving, _LEARNING)
 
     def _degrade(self, ended: IntArray) -> None:
         """End trust where there is evidence that the agent is worse, among trusted volumes (E,) int64."""
         if ended.size and np.count_nonzero(found := self._worse.log_evidence(ended) >= np.log(DEGRADED_AT)):
             worse = self._only(ended[found])
             self._lose_trust(worse)
-            self._change(worse, Mode.LEARNING)
+            self._change(worse, _LEARNING)
 
     def _compare_anew(self, ended: IntArray) -> None:
         """Where the agent's cost has risen, compare it anew at equal shares, among recommending volumes (E,) int64."""
@@ -334,14 +342,14 @@ class AutoMode:
             shifted = self._only(ended[found])
             self._comparison.forget_costs(shifted)
             self._lose_trust(shifted)
-            self._change(shifted, Mode.COLLABORATION)
+            self._change(shifted, _COLLABORATION)
             self.alarms[shifted] += 1
 
     def _promote(self, ended: IntArray) -> None:
         """Trust the agent further where the evidence allows it, among the volumes (E,) int64."""
         ways = (
-            (Mode.COLLABORATION, self._better, Mode.RECOMMENDATION),
-            (Mode.LEARNING, self._not_worse, Mode.COLLABORATION),
+            (_COLLABORATION, self._better, _RECOMMENDATION),
+            (_LEARNING, self._not_worse, _COLLABORATION),
         )
         for mode, test, above in ways:
             there = ended[self._mode[ended] == mode]
@@ -369,8 +377,8 @@ class AutoMode:
         for test in (self._not_worse, self._better, self._worse):
             test.restart(volumes)
 
-    def _change(self, volumes: BoolArray, mode: Mode) -> None:
-        """Put the volumes (G,) into a mode."""
+    def _change(self, volumes: BoolArray, mode: int) -> None:
+        """Put the volumes (G,) into a `Mode`."""
         self._mode[volumes] = mode
         first = volumes & (self._reached[mode] < 0.0)
         self._reached[mode, first] = self._lived[first] / self._shape[1]

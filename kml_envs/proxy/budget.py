@@ -43,25 +43,26 @@ class LossBudget:
         self.spent: FloatArray = np.zeros(volumes)
         self._allowed = (1.0 - KEPT) * tolerance
 
-    def spend(self, excess: FloatArray) -> None:
-        """The agent has cost this much (G,) more than the built-in algorithm; less where it is negative."""
-        self.spent = np.asarray(spent_after(self.spent, excess))
+    def spend(self, price: FloatArray, acting: BoolArray) -> None:
+        """Operations (N,) cost this much more than the built-in algorithm, less where negative, if `acting` (N,)."""
+        _spend(self.spent, price, acting)
 
     def allowance(self) -> FloatArray:
         """(G,) float64: what operations may spend in all."""
         return self._allowed * self.builtin
 
-    def holds(self, price: FloatArray) -> BoolArray:
+    def holds(self, price: FloatArray, wanted: BoolArray) -> BoolArray:
         """Whether the budget holds operations before they run.
 
         Args:
-            price: (G, D) float64, what each domain's operation may cost beyond the built-in algorithm; 0: nothing.
+            price: (N,) float64, what each domain's operation may cost beyond the built-in algorithm.
+            wanted: (N,) bool, whether there is an operation; where there is none, the price means nothing.
 
         Returns:
-            (G, D) bool; of several operations of a volume, the later ones must leave room for those before them.
+            (N,) bool; of several operations of a volume, the later ones must leave room for those before them.
         """
         fits: BoolArray = np.empty(price.shape, dtype=np.bool_)
-        _hold(self.builtin, self.spent, self._allowed, price, fits)
+        _hold(self.builtin, self.spent, self._allowed, price, wanted, fits)
         return fits
 
     def exhausted(self) -> BoolArray:
@@ -106,10 +107,24 @@ def _have_room(builtin: Record, spent: Record, allowed: float, usual: Record, ro
 
 
 @compiled
-def _hold(builtin: Record, spent: Record, allowed: float, price: Record, fits: Record) -> None:
+def _hold(builtin: Record, spent: Record, allowed: float, price: Record, wanted: Record, fits: Record) -> None:
     """`LossBudget.holds`."""
+    domains = price.size // spent.size
     for volume in range(spent.size):
         total = spent[volume]
-        for domain in range(price.shape[1]):
-            total += max(price[volume, domain], 0.0)
-            fits[volume, domain] = total <= allowed * builtin[volume]
+        for row in range(volume * domains, (volume + 1) * domains):
+            if wanted[row]:
+                total += max(price[row], 0.0)
+            fits[row] = total <= allowed * builtin[volume]
+
+
+@compiled
+def _spend(spent: Record, price: Record, acting: Record) -> None:
+    """`LossBudget.spend`."""
+    domains = price.size // spent.size
+    for volume in range(spent.size):
+        excess = 0.0
+        for row in range(volume * domains, (volume + 1) * domains):
+            if acting[row]:
+                excess += price[row]
+        spent[volume] = spent_after(spent[volume], excess)

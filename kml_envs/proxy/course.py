@@ -184,14 +184,13 @@ class Course:
             subsystem.execute(decision, self.agent_controls(), until, rows)
             decision = None
             progress, cost, pending = subsystem.progress(), subsystem.cost(), subsystem.pending()
-            stranded = rows & ~(pending | (progress >= until))
-            if np.count_nonzero(stranded):
-                raise SubsystemError(_stranded(stranded, progress, until))
+            if _count_stranded(rows, progress, until, pending):
+                raise SubsystemError(_stranded(rows & ~(pending | (progress >= until)), progress, until))
             self._moved(progress, cost)
             self._end_units(progress, cost)
             rows = self._settle(rows, progress, pending)
             if self.stride is not None:
-                underway, rows = underway | rows, np.zeros_like(rows)
+                underway, rows = underway | rows, np.zeros(len(rows), dtype=np.bool_)
         self.underway = underway
         self.all_asked = np.count_nonzero(self.asked) == len(self.asked)
 
@@ -201,7 +200,7 @@ class Course:
             rows = rows & self._life_cycle.running()
         if self._in_space:  # domains may have waited for others of their group
             rows = rows | (self._life_cycle.running() & self.begun & ~self.finished)
-        self.finished, self.asked, left = self.finished.copy(), self.asked.copy(), np.zeros_like(rows)
+        self.finished, self.asked, left = self.finished.copy(), self.asked.copy(), np.zeros(len(rows), dtype=np.bool_)
         critical, controls = self._subsystem.critical(), self.agent_controls()
         _note_stops(rows, progress, self._end, controls, pending, critical, self.finished, self.asked, left)
         return left & ~self._schedule.waiting(progress) if self._in_space and self._schedule is not None else left
@@ -215,6 +214,15 @@ class Course:
             self._units_ended(outcome)
             self._schedule.open(outcome.rows, progress, self._share())
             self.agent_had_unit |= self._schedule.agent & (progress < self._end)
+
+
+@compiled
+def _count_stranded(rows: Record, progress: Record, until: Record, pending: Record) -> int:
+    """How many of the rows (N,) bool have stopped before `until` with no decision pending."""
+    count = 0
+    for row in range(rows.size):
+        count += rows[row] and not (pending[row] or progress[row] >= until[row])
+    return count
 
 
 @compiled
