@@ -212,9 +212,10 @@ def _refuse_endless_gaps(workload: Workload) -> None:
     Raises:
         UserError: Nothing is written for longer than a week.
     """
-    if workload.trace is None or workload.trace.time_us.size < 2:
+    if workload.trace is None:
         return
-    days = float(np.diff(workload.trace.time_us).max()) * workload.time_scale / _DAY_US
+    written_us = workload.trace.time_us[workload.trace.is_write]
+    days = float(np.diff(written_us).max(initial=0)) * workload.time_scale / _DAY_US
     if days > _LONGEST_GAP_DAYS:
         raise UserError(
             f"workload '{workload.name}': nothing is written for {days:,.0f} days: at most {_LONGEST_GAP_DAYS} are "

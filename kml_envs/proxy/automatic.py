@@ -290,7 +290,7 @@ class AutoMode:
     def _price(self, decision: Array) -> FloatArray:
         """(N,) float64: what the operations will cost beyond the built-in algorithm for the same benefit."""
         if self._bounds is not None:
-            return self._bounds.most_cost(decision)
+            return np.asarray(self._bounds.most_cost(decision), np.float64)
         if self._forecasts is None:
             return self._each(self._dearest)
         cost, benefit = self._forecasts.forecast(decision)

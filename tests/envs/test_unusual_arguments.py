@@ -103,6 +103,7 @@ def test_times_in_a_wrong_unit_are_refused_where_time_counts(tmp_path):
     """Eight weeks without a write: the cleaner would wake a million times before the next one."""
     trace = tmp_path / "weeks.csv"
     rows = [f"{second},W,{4096 * (second % 500)},4096" for second in range(2000)]
+    rows += [f"{day * 86_400},R,0,4096" for day in range(1, 56)]  # what is only read does not shorten the gap
     trace.write_text("time,op,offset,size\n" + "\n".join([*rows, f"{8 * 7 * 86_400},W,0,4096"]) + "\n")
     with pytest.raises(UserError, match=r"weeks': nothing is written for 56 days: at most 7 .* '@slowed-FACTOR'"):
         make("LfsPacing", workloads=f"trace:{trace}")
