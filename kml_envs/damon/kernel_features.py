@@ -6,6 +6,7 @@ the simulated pressure is made with; docs/damon.md lists them all.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,7 +50,48 @@ class KernelSources:
     clock: Callable[[], float]
 
 
-class ReclaimFeatures:
+class ActingFeatures(ABC):
+    """Features of a real kernel whose schemes act on memory; subclasses measure, and look."""
+
+    def __init__(
+        self, sources: KernelSources, machine: MemoryConfig, rates: np.dtype[np.void], measured: np.dtype[np.void]
+    ) -> None:
+        """Prepare; `begin` must follow, when the kernel monitors.
+
+        Args:
+            sources: What is looked at.
+            machine: What is taken to be so of the machine.
+            rates: Type of what is remembered between two control intervals.
+            measured: Type of what is measured.
+        """
+        self._sources, self._machine = sources, machine
+        self._rates, self._now = np.zeros(1, rates), np.zeros(1, measured)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the program, at least a page: what exists of it in memory and, for reclaim, on the swap device."""
+        return max(int(self._now["size"][0]), PAGE_BYTES)
+
+    def begin(self) -> None:
+        """Take a first look, from which changes count."""
+        self._rates[:], self._now[:] = np.zeros((), self._rates.dtype), np.zeros((), self._now.dtype)
+        self._look_first()
+        self._rates["before"] = self._now
+
+    def hold(self, action: NDArray[np.float64] | None) -> None:
+        """Note the agent's settings (A,) that are in force; None: the built-in algorithm's are."""
+        self._rates["in_force"] = 0.0 if action is None else action
+
+    @abstractmethod
+    def look(self, attributes: MonitoringAttributes) -> Features:
+        """Close a control interval that was monitored with these attributes; returns its features (F,) float32."""
+
+    @abstractmethod
+    def _look_first(self) -> None:
+        """Measure what there is before the first interval."""
+
+
+class ReclaimFeatures(ActingFeatures):
     """Features of `kml/DamonReclaim-v0`, of a real kernel."""
 
     def __init__(self, sources: KernelSources, machine: MemoryConfig, *, acting: int, watching: int) -> None:
@@ -61,27 +103,11 @@ class ReclaimFeatures:
             acting: Place of the scheme that pages out.
             watching: Place of the scheme that sees all regions.
         """
-        self._sources, self._machine = sources, machine
+        super().__init__(sources, machine, RATES, MEASURED)
         self._acting, self._watching = acting, watching
-        self._rates, self._now = np.zeros(1, RATES), np.zeros(1, MEASURED)
         self._applied, self._exceeds, self._returned, self._kdamond = (Total() for _ in range(4))
         self._swapped_pages = 0.0
         self._stall_us = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the program, at least a page: what exists of it in memory and on the swap device."""
-        return max(int(self._now["size"][0]), PAGE_BYTES)
-
-    def begin(self) -> None:
-        """Take a first look, from which changes count."""
-        self._rates[:], self._now[:] = np.zeros((), RATES), np.zeros((), MEASURED)
-        self._measure()
-        self._rates["before"] = self._now
-
-    def hold(self, action: NDArray[np.float64] | None) -> None:
-        """Note the agent's settings (6,) that are in force; None: the built-in algorithm's are."""
-        self._rates["in_force"] = 0.0 if action is None else action
 
     def look(self, attributes: MonitoringAttributes) -> Features:
         """Close a control interval.
@@ -97,6 +123,9 @@ class ReclaimFeatures:
         row = np.zeros(len(reclaim_features.FEATURE_NAMES), np.float32)
         _write_reclaim(self._rates, self._now, picture, attributes_record(attributes).reshape(1), row)
         return row
+
+    def _look_first(self) -> None:
+        self._measure()
 
     def _measure(self) -> None:
         machine = self._sources.files.machine()

@@ -163,13 +163,7 @@ class KernelFiles:
         Raises:
             UserError: A node is not there, or has no memory.
         """
-        file, zones = self.root / "zoneinfo", self._zones()
-        for number in numbers:
-            if number not in zones:
-                raise UserError(f"{file}: node {number}: not there; nodes of the machine: {', '.join(map(str, zones))}")
-            if not zones[number]:
-                having = ", ".join(str(other) for other, found in zones.items() if found)
-                raise UserError(f"{file}: node {number}: has no memory; nodes with memory: {having}")
+        zones = self._zones(numbers)
         return tuple(_node_of(zones[number]) for number in numbers)
 
     def node_ranges(self, numbers: Sequence[int]) -> Ranges:
@@ -179,9 +173,9 @@ class KernelFiles:
             UserError: A node is not there or has no memory, or its memory lies among that of another node, so that
                 addresses do not tell the node.
         """
-        self.memory_nodes(numbers)
+        found = self._zones(numbers)
         memory = self.memory_ranges()
-        parts = {number: _common(memory, _node_of(zones).ranges) for number, zones in self._zones().items()}
+        parts = {number: _common(memory, _node_of(zones).ranges) for number, zones in found.items()}
         for number in numbers:
             if not parts[number]:
                 raise UserError(f"{self.root / 'iomem'}: it tells no range of System RAM in node {number}")
@@ -191,8 +185,8 @@ class KernelFiles:
                     raise UserError(f"{file}: nodes {number} and {other} overlap: addresses do not tell the node")
         return tuple(sorted(part for number in numbers for part in parts[number]))
 
-    def _zones(self) -> dict[int, list[NodeState]]:
-        """What is known of the zones that have memory, by their nodes."""
+    def _zones(self, wanted: Sequence[int]) -> dict[int, list[NodeState]]:
+        """What is known of the zones that have memory, by their nodes; the wanted ones are among these."""
         found: dict[int, list[NodeState]] = {}
         _, *parts = re.split(r"^Node (\d+), zone +(\w+)$", self._read("zoneinfo"), flags=re.MULTILINE)
         if not parts:
@@ -208,6 +202,13 @@ class KernelFiles:
                     raise UserError(f"{self.root / 'zoneinfo'}: no line {key} of node {node}, zone {name} in it")
             start, managed, free = (pages[key] * PAGE_BYTES for key in ("start_pfn", "managed", "free"))
             zones.append(NodeState(((start, start + pages["spanned"] * PAGE_BYTES),), managed, free))
+        file = self.root / "zoneinfo"
+        for number in wanted:
+            if number not in found:
+                raise UserError(f"{file}: node {number}: not there; nodes of the machine: {', '.join(map(str, found))}")
+            if not found[number]:
+                having = ", ".join(str(other) for other, zones in found.items() if zones)
+                raise UserError(f"{file}: node {number}: has no memory; nodes with memory: {having}")
         return found
 
     def _stat(self, pid: int) -> list[int]:

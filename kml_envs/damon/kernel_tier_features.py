@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, compiled
 from kml_envs.damon import tier_features
 from kml_envs.damon.config import PAGE_BYTES, MonitoringAttributes
-from kml_envs.damon.kernel_features import Features, KernelSources, Total, regions_of
+from kml_envs.damon.features import pages_of
+from kml_envs.damon.kernel_features import ActingFeatures, Features, KernelSources, Total, regions_of
 from kml_envs.damon.kernel_files import NodeState
 from kml_envs.damon.memory import slow_wait
 from kml_envs.damon.memory_config import MemoryConfig
@@ -23,7 +24,7 @@ _SECOND_US = 1e6
 _IDLEST_FIRST = [*range(BINS - 1, BINS - 1 - IDLE_BINS, -1), *range(BINS - IDLE_BINS)]
 
 
-class TierFeatures:
+class TierFeatures(ActingFeatures):
     """Features of `kml/DamonTier-v0`, of a real kernel."""
 
     def __init__(
@@ -47,26 +48,11 @@ class TierFeatures:
             promoting: Place of the scheme that migrates to the fast node.
             watching: Place of the scheme that sees all regions.
         """
-        self._sources, self._machine, self._nodes = sources, machine, nodes
+        super().__init__(sources, machine, RATES, MEASURED)
+        self._nodes = nodes
         self._demoting, self._promoting, self._watching = demoting, promoting, watching
-        self._rates, self._now = np.zeros(1, RATES), np.zeros(1, MEASURED)
         self._demoted, self._promoted, self._kdamond = (Total() for _ in range(3))
         self._cold_exceeds, self._hot_exceeds = Total(), Total()
-
-    @property
-    def size(self) -> int:
-        """Bytes of both nodes that are in use, at least a page."""
-        return max(int(self._now["size"][0]), PAGE_BYTES)
-
-    def begin(self) -> None:
-        """Take a first look, from which changes count."""
-        self._rates[:], self._now[:] = np.zeros((), RATES), np.zeros((), MEASURED)
-        self._measure(self._sources.files.memory_nodes(self._nodes), 0.0)
-        self._rates["before"] = self._now
-
-    def hold(self, action: NDArray[np.float64] | None) -> None:
-        """Note the agent's settings (7,) that are in force; None: the built-in algorithm's are."""
-        self._rates["in_force"] = 0.0 if action is None else action
 
     def look(self, attributes: MonitoringAttributes) -> Features:
         """Close a control interval.
@@ -88,6 +74,9 @@ class TierFeatures:
         row = np.zeros(len(tier_features.FEATURE_NAMES), np.float32)
         _write(self._rates, self._now, attributes.sample_us, bins, accesses, row)
         return row
+
+    def _look_first(self) -> None:
+        self._measure(self._sources.files.memory_nodes(self._nodes), 0.0)
 
     def _measure(self, nodes: tuple[NodeState, ...], slow_share: float) -> None:
         """Measure at the end of an interval in which this share of the accesses was to the slow node."""
@@ -151,4 +140,4 @@ def _pages_within(region: Record, ranges: Record) -> float:
 def _write(rates: Record, now: Record, sample_us: int, bins: Record, accesses: Record, row: Record) -> None:
     tier_features.sum_up(rates[0], now[0])
     tier_features.write_features(rates[0], now[0], sample_us, row)
-    tier_features.write_regions(bins, accesses, tier_features.pages_of(now[0]), row)
+    tier_features.write_regions(bins, accesses, pages_of(now[0]), row)

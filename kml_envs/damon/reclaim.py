@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, array_of, compiled
 from kml_envs.damon import intervals
 from kml_envs.damon.config import PAGE_BYTES, MonitoringAttributes, Operations
+from kml_envs.damon.features import pages_of
 from kml_envs.damon.intervals import monitor_of, picture_of
 from kml_envs.damon.machine import memory_of
 from kml_envs.damon.memory import free_permil, resident_pages, used_pages
@@ -22,7 +23,6 @@ from kml_envs.damon.reclaim_features import (
     FEATURE_NAMES,
     MEASURED,
     RATES,
-    pages_of,
     sum_up,
     write_features,
     write_histogram,

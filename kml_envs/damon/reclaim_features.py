@@ -8,8 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.config import PAGE_BYTES
-from kml_envs.damon.features import ACCESSED, histogram_place, root, size_feature
+from kml_envs.damon.features import (
+    ACCESSED,
+    MEAN_KEEP,
+    histogram_place,
+    pages_of,
+    root,
+    size_feature,
+    sum_up_time,
+)
 from kml_envs.damon.monitor import most_accesses_of
 from kml_envs.damon.reclaim_settings import ACTION_NAMES
 
@@ -38,9 +45,6 @@ FEATURE_NAMES = (
 _HISTOGRAM = FEATURE_NAMES.index("accessed_rarely")
 _IN_FORCE = FEATURE_NAMES.index("in_force_min_age")
 
-
-_MEAN_KEEP = 0.85  # of a running mean, per control interval
-_SECOND_US = 1_000_000
 
 MEASURED = np.dtype(
     [
@@ -91,24 +95,13 @@ def sum_up(rates: Record, now: Record) -> None:
         rates: The RATES record.
         now: The MEASURED record at its end.
     """
-    before = rates.before
-    passed, pages = max(now.time_us - before.time_us, 1.0), pages_of(now)
-    seconds = passed / _SECOND_US
-    rates.slowdown = (now.lost_us - before.lost_us) / passed
+    before, pages, seconds = rates.before, pages_of(now), sum_up_time(rates, now)
     rates.paged_out = (now.paged_out - before.paged_out) / pages / seconds
     rates.faults = (now.faults - before.faults) / pages / seconds
-    rates.kdamond_share = (now.kdamond_ns - before.kdamond_ns) / 1000.0 / passed
     rates.exceeded = min(1.0, (now.exceeds - before.exceeds) / seconds)
-    rates.slowdown_mean += (1.0 - _MEAN_KEEP) * (rates.slowdown - rates.slowdown_mean)
-    rates.paged_out_mean += (1.0 - _MEAN_KEEP) * (rates.paged_out - rates.paged_out_mean)
-    rates.faults_mean += (1.0 - _MEAN_KEEP) * (rates.faults - rates.faults_mean)
+    rates.paged_out_mean += (1.0 - MEAN_KEEP) * (rates.paged_out - rates.paged_out_mean)
+    rates.faults_mean += (1.0 - MEAN_KEEP) * (rates.faults - rates.faults_mean)
     rates.before = now
-
-
-@compiled
-def pages_of(now: Record) -> float:
-    """Pages of the program of a MEASURED record, at least one."""
-    return float(max(now.size / PAGE_BYTES, 1.0))
 
 
 @compiled

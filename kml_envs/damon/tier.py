@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kml_envs.compiling import Record, array_of, compiled
 from kml_envs.damon import intervals
 from kml_envs.damon.config import PAGE_BYTES, MonitoringAttributes
+from kml_envs.damon.features import pages_of
 from kml_envs.damon.intervals import monitor_of, picture_of
 from kml_envs.damon.machine import memory_of
 from kml_envs.damon.memory_state import extents_of
@@ -24,7 +25,6 @@ from kml_envs.damon.tier_features import (
     MEASURED,
     RATES,
     count_region,
-    pages_of,
     sum_up,
     write_features,
     write_regions,

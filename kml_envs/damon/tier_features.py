@@ -11,8 +11,16 @@ import math
 import numpy as np
 
 from kml_envs.compiling import Record, compiled
-from kml_envs.damon.config import PAGE_BYTES
-from kml_envs.damon.features import ACCESSED, histogram_place, root, scaled, size_feature
+from kml_envs.damon.features import (
+    ACCESSED,
+    MEAN_KEEP,
+    histogram_place,
+    pages_of,
+    root,
+    scaled,
+    size_feature,
+    sum_up_time,
+)
 from kml_envs.damon.monitor import most_accesses_of
 from kml_envs.damon.tier_settings import ACTION_NAMES
 
@@ -50,8 +58,6 @@ BINS = len(BIN_NAMES)
 ALL, ON_SLOW = 0, 1
 """Places of the accesses found: all of them, and those to the slow node."""
 
-_MEAN_KEEP = 0.85  # of a running mean, per control interval
-_SECOND_US = 1_000_000
 
 MEASURED = np.dtype(
     [
@@ -103,19 +109,14 @@ def sum_up(rates: Record, now: Record) -> None:
         rates: The RATES record.
         now: The MEASURED record at its end.
     """
-    before = rates.before
-    passed = max(now.time_us - before.time_us, 1.0)
-    seconds = passed / _SECOND_US
-    rates.slowdown = (now.lost_us - before.lost_us) / passed
-    rates.slow_wait = (now.waited_us - before.waited_us) / passed
+    before, seconds = rates.before, sum_up_time(rates, now)
+    rates.slow_wait = (now.waited_us - before.waited_us) / max(now.time_us - before.time_us, 1.0)
     rates.promoted = (now.promoted - before.promoted) / now.fast_pages / seconds
     rates.demoted = (now.demoted - before.demoted) / now.fast_pages / seconds
-    rates.kdamond_share = (now.kdamond_ns - before.kdamond_ns) / 1000.0 / passed
     rates.hot_exceeded = min(1.0, (now.hot_exceeds - before.hot_exceeds) / seconds)
     rates.cold_exceeded = min(1.0, (now.cold_exceeds - before.cold_exceeds) / seconds)
-    rates.slowdown_mean += (1.0 - _MEAN_KEEP) * (rates.slowdown - rates.slowdown_mean)
-    rates.promoted_mean += (1.0 - _MEAN_KEEP) * (rates.promoted - rates.promoted_mean)
-    rates.demoted_mean += (1.0 - _MEAN_KEEP) * (rates.demoted - rates.demoted_mean)
+    rates.promoted_mean += (1.0 - MEAN_KEEP) * (rates.promoted - rates.promoted_mean)
+    rates.demoted_mean += (1.0 - MEAN_KEEP) * (rates.demoted - rates.demoted_mean)
     rates.before = now
 
 
@@ -185,9 +186,3 @@ def write_regions(bins: Record, accesses: Record, pages: float, row: Record) -> 
     for kind in range(BINS):
         row[_FAST_BINS + kind] = root(bins[0, kind] / pages)
         row[_SLOW_BINS + kind] = root(bins[1, kind] / pages)
-
-
-@compiled
-def pages_of(now: Record) -> float:
-    """Pages of the program of a MEASURED record, at least one."""
-    return float(max(now.size / PAGE_BYTES, 1.0))

@@ -19,7 +19,13 @@ from kml_envs.damon import monitor_settings, reclaim_settings, tier_settings
 from kml_envs.damon.checks import harmful_settings, kernel_refusals
 from kml_envs.damon.config import Context, MonitoringAttributes, Operations, Target
 from kml_envs.damon.control import WHOLE_PICTURE
-from kml_envs.damon.kernel_features import Features, KernelSources, MonitorFeatures, ReclaimFeatures
+from kml_envs.damon.kernel_features import (
+    ActingFeatures,
+    Features,
+    KernelSources,
+    MonitorFeatures,
+    ReclaimFeatures,
+)
 from kml_envs.damon.kernel_files import KernelFiles
 from kml_envs.damon.kernel_tier_features import TierFeatures
 from kml_envs.damon.memory_config import FAST_NODE, SLOW_NODE
@@ -212,7 +218,26 @@ class KernelSubsystem(Subsystem):
         """Look at the interval that is over, monitored with these attributes."""
 
 
-class KernelReclaim(KernelSubsystem):
+class ActingKernel(KernelSubsystem):
+    """A kdamond whose schemes act on memory."""
+
+    _seen: ActingFeatures
+
+    def metrics(self) -> dict[str, float]:
+        """Size of what is managed, or of what is in use on both nodes."""
+        return {"size_mib": self._seen.size / (1 << 20)}
+
+    def _begin(self) -> None:
+        self._seen.begin()
+
+    def _hold(self, action: FloatArray | None) -> None:
+        self._seen.hold(action)
+
+    def _look(self, attributes: MonitoringAttributes) -> Features:
+        return self._seen.look(attributes)
+
+
+class KernelReclaim(ActingKernel):
     """A kdamond whose scheme pages out what is idle: `kml/DamonReclaim-v0` of a real kernel."""
 
     observation = Bounds(RECLAIM_FEATURES, 0.0, 1.0)
@@ -238,25 +263,12 @@ class KernelReclaim(KernelSubsystem):
         machine = arguments.machine().config
         self._seen = ReclaimFeatures(kernel.sources(), machine, acting=_ACTING, watching=_WATCHING)
 
-    def metrics(self) -> dict[str, float]:
-        """Size of what is managed."""
-        return {"size_mib": self._seen.size / (1 << 20)}
-
     def _shipped(self) -> Context:
         return self.kernel.aimed(Context(monitoring_attrs=self._attributes, schemes=self._builtin_schemes))
 
     def _recommended(self, action: FloatArray) -> Context:
         scheme = reclaim_settings.recommended_scheme(action, self._seen.size, self._attributes)
         return self.kernel.aimed(Context(monitoring_attrs=self._attributes, schemes=(scheme, WHOLE_PICTURE)))
-
-    def _begin(self) -> None:
-        self._seen.begin()
-
-    def _hold(self, action: FloatArray | None) -> None:
-        self._seen.hold(action)
-
-    def _look(self, attributes: MonitoringAttributes) -> Features:
-        return self._seen.look(attributes)
 
 
 class KernelMonitor(KernelSubsystem):
@@ -315,7 +327,7 @@ class KernelMonitor(KernelSubsystem):
         return self._seen.look(attributes)
 
 
-class KernelTier(KernelSubsystem):
+class KernelTier(ActingKernel):
     """A kdamond whose schemes migrate memory between two nodes: `kml/DamonTier-v0` of a real kernel."""
 
     observation = Bounds(TIER_FEATURES, 0.0, 1.0)
@@ -345,10 +357,6 @@ class KernelTier(KernelSubsystem):
             watching=len(self._builtin_context.schemes),
         )
 
-    def metrics(self) -> dict[str, float]:
-        """Size of what is in use on both nodes."""
-        return {"size_mib": self._seen.size / (1 << 20)}
-
     def _shipped(self) -> Context:
         return self._watched(self._builtin_context)
 
@@ -357,12 +365,3 @@ class KernelTier(KernelSubsystem):
 
     def _watched(self, context: Context) -> Context:
         return self.kernel.aimed_at_nodes(replace(context, schemes=(*context.schemes, WHOLE_PICTURE)))
-
-    def _begin(self) -> None:
-        self._seen.begin()
-
-    def _hold(self, action: FloatArray | None) -> None:
-        self._seen.hold(action)
-
-    def _look(self, attributes: MonitoringAttributes) -> Features:
-        return self._seen.look(attributes)

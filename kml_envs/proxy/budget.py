@@ -87,7 +87,7 @@ class LossBudget:
 
 @compiled
 def spent_after(spent: Record, excess: Record) -> Record:
-    """What is spent once the agent has cost this much more, of numbers or of arrays: savings are not saved up."""
+    """What is spent once the agent has cost this much more: savings are not saved up."""
     return np.maximum(spent + excess, 0.0)
 
 
