@@ -4,8 +4,74 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from kml_envs.compiling import Record, compiled
-from kml_envs.proxy.budget import spent_after
+from kml_envs.proxy.budget import LossBudget, spent_after
+from kml_envs.proxy.specs import BoolArray, FloatArray, IntArray
+
+
+class UnitAccounts:
+    """What the agent's units have cost in all, of G volumes compared in time, where operations have no forecast.
+
+    While a unit runs the agent is charged what its operations cost. What they spoil shows later: when the built-in
+    algorithm has the rest of a unit that was cut, and in its next unit. So at its end a unit is charged as a whole, and
+    the built-in algorithm's next one too, against what its units cost on average where the agent was not near.
+
+    Attributes:
+        dearest: (G,) float64, the most that a unit of the agent's, and the one after it, has cost beyond the average.
+    """
+
+    def __init__(self, volumes: int) -> None:
+        """Begin with nothing."""
+        self.dearest: FloatArray = np.zeros(volumes)
+        self._progress: FloatArray = np.zeros(volumes)
+        self._cost: FloatArray = np.zeros(volumes)
+        self._spent: FloatArray = np.zeros(volumes)
+        self._before: FloatArray = np.full(volumes, np.nan)  # excess of the unit before; NaN: it was not the agent's
+
+    def begin(self, rows: BoolArray, progress: IntArray, cost: FloatArray, budget: LossBudget, forget: bool) -> None:
+        """An episode begins in the rows (G,), from this progress and cost (G,)."""
+        self._open(rows.nonzero()[0], progress, cost, budget)
+        self._before[rows] = np.nan
+        if forget:
+            self.dearest[rows] = 0.0
+
+    def close(
+        self,
+        ended: IntArray,
+        agent: BoolArray,
+        usual: FloatArray,
+        progress: IntArray,
+        cost: FloatArray,
+        budget: LossBudget,
+    ) -> None:
+        """Charge the units of the volumes (E,) int64 that are over, and begin the next ones.
+
+        Args:
+            ended: The volumes.
+            agent: (G,) bool, whether the unit was the agent's.
+            usual: (G,) float64, mean cost per progress of the built-in algorithm on its own, NaN while unknown.
+            progress: (G,) int64, where the subsystem is.
+            cost: (G,) float64, what it has paid.
+            budget: What is spent is brought up to date.
+        """
+        excess = (cost - self._cost - usual * (progress - self._progress))[ended]
+        own, known = agent[ended], ~np.isnan(excess)
+        after = ~own & ~np.isnan(self._before[ended])
+        # The operations of a unit have been charged while it ran; as a whole it may have cost more, or less.
+        charged = np.where(own, self._spent[ended], budget.spent[ended]) + excess
+        paying = ended[known & (own | after)]
+        budget.spent[paying] = np.maximum(charged, 0.0)[known & (own | after)]
+        trial = np.where(after, self._before[ended], 0.0) + excess
+        self.dearest[paying] = np.maximum(self.dearest[paying], trial[known & (own | after)])
+        self._before[ended] = np.where(own, excess, np.nan)
+        self._open(ended, progress, cost, budget)
+
+    def _open(self, volumes: IntArray, progress: IntArray, cost: FloatArray, budget: LossBudget) -> None:
+        self._progress[volumes] = progress[volumes]
+        self._cost[volumes] = cost[volumes]
+        self._spent[volumes] = budget.spent[volumes]
 
 
 @compiled

@@ -20,6 +20,9 @@ KEPT = 0.25
 UNIT_ROOM = 0.04
 """Part of what a unit usually costs that must be free before the agent gets one: else what it invests would end it."""
 
+BLIND_UNIT_ROOM = 0.25
+"""The same where operations have no price before they run, so that what they spoil is charged afterwards."""
+
 CLEAR = 0.9
 """A budget that was spent is clear again once no more than this part of what operations may use is spent."""
 
@@ -69,14 +72,18 @@ class LossBudget:
         """(G,) bool: more than half of the allowance is spent. An operation refused then is no beginner's bad luck."""
         return np.asarray(self.spent > 0.5 * self.allowance())
 
+    def overdrawn(self) -> BoolArray:
+        """(G,) bool: more is spent than operations may spend."""
+        return np.asarray(self.spent > self.allowance())
+
     def clear(self) -> BoolArray:
         """(G,) bool: there is room again."""
         return np.asarray(_is_clear(self.spent, self.allowance()))
 
-    def has_room(self, usual: FloatArray) -> BoolArray:
-        """(G,) bool: it is clear, and there is room for the agent to begin units that usually cost this much (G,)."""
-        roomy: BoolArray = np.empty(len(usual), dtype=np.bool_)
-        _have_room(self.builtin, self.spent, self._allowed, usual, roomy)
+    def has_room(self, room: FloatArray) -> BoolArray:
+        """(G,) bool: it is clear, and this much (G,) is free for what the agent's units may cost."""
+        roomy: BoolArray = np.empty(len(room), dtype=np.bool_)
+        _have_room(self.builtin, self.spent, self._allowed, room, roomy)
         return roomy
 
     def restart(self, rows: BoolArray) -> None:
@@ -98,11 +105,11 @@ def _is_clear(spent: Record, allowance: Record) -> Record:
 
 
 @compiled
-def _have_room(builtin: Record, spent: Record, allowed: float, usual: Record, roomy: Record) -> None:
+def _have_room(builtin: Record, spent: Record, allowed: float, room: Record, roomy: Record) -> None:
     """`LossBudget.has_room`."""
     for volume in range(spent.size):
         allowance = allowed * builtin[volume]
-        enough = allowance - spent[volume] >= UNIT_ROOM * usual[volume]
+        enough = allowance - spent[volume] >= room[volume]
         roomy[volume] = _is_clear(spent[volume], allowance) and enough
 
 

@@ -32,13 +32,15 @@ class Comparison:
         rate: (G,) float64, cost per progress of the built-in algorithm without the agent, NaN while nothing is known.
             In time a lower confidence bound from windows that begin at least a whole window after the agent's last; in
             space what the domains that the agent never holds have cost in the same window.
+        alone: (G,) float64, in time, the mean over the same windows that the bound is of.
     """
 
     def __init__(self, volumes: int, domains: int) -> None:
         """Begin without knowledge."""
         self._domains = domains
         self._history = np.zeros(volumes, HISTORY)
-        self.rate: FloatArray = self._history["rate"]  # a view
+        self.rate: FloatArray = self._history["rate"]  # a view, as the next
+        self.alone: FloatArray = self._history["usual"][:, ALONE]
         self._factors: FloatArray = np.empty((3, volumes, len(SHIFTS)))
         self.restart(np.ones(volumes, dtype=np.bool_), forget=True)
 
