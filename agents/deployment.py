@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 from agents.baselines import PACING, VICTIM, Array, Contender, Policy
-from agents.playing import Recommender
+from agents.playing import Recommender, charged
 from agents.tables import format_table
 from agents.vector_env import make_native_env
 from kml_envs.envs.domains import AUTOMATIC, comparison_of, has_domains
+from kml_envs.envs.proxy_env import ProxyVectorEnv
 from kml_envs.long_episodes import episode_length, is_own, unit_of, window_of
 from kml_envs.proxy.modes import Mode
 
@@ -44,6 +45,7 @@ class Outcome:
         degradations: (R,) int64, how often it took trust back.
         evidence: (R,) float64, logarithm of the evidence that the policy is better, at the end.
         evidence_needed: (R,) float64, what it takes to be trusted.
+        paid: (R,) float64, what the proxy has charged, in the subsystem's cost unit.
         metrics: (R,) each, what the subsystem says of itself at the end; of the domains of a volume the mean.
     """
 
@@ -55,6 +57,7 @@ class Outcome:
     degradations: npt.NDArray[np.int64]
     evidence: npt.NDArray[np.float64]
     evidence_needed: npt.NDArray[np.float64]
+    paid: npt.NDArray[np.float64]
     metrics: Mapping[str, Array]
 
     @property
@@ -103,9 +106,8 @@ class Deployments:
         if workloads:
             arguments["workloads"] = list(dict.fromkeys(workloads))
         arguments |= {**episode_length(env_id, arguments, units), "autoreset_mode": "disabled"}
-        environment: Any = make_native_env(env_id, len(self._seeds) * self._domains, arguments)
-        self._environment: Any = environment.unwrapped
-        self._environment.play_every_seed()
+        self._env_id, self._arguments = env_id, arguments
+        self._environment: Any = self._make()
         self._unit_progress = self._environment.proxy.options.episode_progress / units
 
     @classmethod
@@ -128,7 +130,7 @@ class Deployments:
             until_trusted: Whether a deployment is over as soon as the proxy trusts the policy.
         """
         proxy = self._environment.proxy
-        observations = self._begin()
+        observations = self._begin(self._environment)
         recommend = Recommender(self._environment, policy)
         over = np.zeros(len(self._seeds) * self._domains, np.bool_)
         while not over.all():
@@ -141,18 +143,35 @@ class Deployments:
         proxy.start(~proxy.life_cycle.running())
         return outcome
 
+    def play_alone(self) -> npt.NDArray[np.float64]:
+        """(R,) float64: what the built-in algorithm alone pays for all of them."""
+        environment = self._make()
+        environment.proxy.heartbeat(None)  # as long as no agent has come, every unit is the built-in algorithm's
+        self._begin(environment)
+        paid = self._of_deployments(charged(environment)).sum(axis=1)
+        assert environment.proxy.finished.all()
+        environment.close()
+        return np.asarray(paid)
+
     def close(self) -> None:
         """Close the environment."""
         self._environment.close()
 
-    def _begin(self) -> Array:
+    def _make(self) -> ProxyVectorEnv:
+        """The environment that all of them run in, of native rows."""
+        instances = len(self._seeds) * self._domains
+        environment = cast(ProxyVectorEnv, make_native_env(self._env_id, instances, self._arguments).unwrapped)
+        environment.play_every_seed()
+        return environment
+
+    def _begin(self, environment: ProxyVectorEnv) -> Array:
         """Begin every deployment, each on its own workload; returns the observations (R, F)."""
         seeds = [seed + _SEEDS_APART * domain for seed in self._seeds for domain in range(self._domains)]
         if not self._choose:
-            return np.asarray(self._environment.reset(seed=seeds)[0])
+            return np.asarray(environment.reset(seed=seeds)[0])
         for workload in dict.fromkeys(self._workloads):
             rows = np.repeat([name == workload for name in self._workloads], self._domains)
-            begun = self._environment.reset(seed=seeds, options={"workload": workload, "reset_mask": rows})
+            begun = environment.reset(seed=seeds, options={"workload": workload, "reset_mask": rows})
         return np.asarray(begun[0])
 
     def _outcome(self) -> Outcome:
@@ -172,11 +191,16 @@ class Deployments:
             table["degradations"],
             table["evidence_better"],
             table["evidence_needed"],
+            self._of_deployments(charged(self._environment)).sum(axis=1),
             {
-                name: values.astype(np.float64).reshape(-1, self._domains).mean(axis=1)
+                name: self._of_deployments(values.astype(np.float64)).mean(axis=1)
                 for name, values in proxy.subsystem.metrics().items()
             },
         )
+
+    def _of_deployments(self, values: Array) -> Array:
+        """(R, D) of values (R * D,) of instances."""
+        return values.reshape(-1, self._domains)
 
 
 @dataclass(frozen=True)
@@ -188,12 +212,20 @@ class Deployed:
         unit: What it counts in.
         comparison: How the proxy compared, in plain words.
         outcome: What became of them.
+        alone: (R,) float64, what the built-in algorithm alone would have paid.
     """
 
     units: float
     unit: str
     comparison: str
     outcome: Outcome
+    alone: npt.NDArray[np.float64]
+
+    @property
+    def extra_cost(self) -> npt.NDArray[np.float64]:
+        """(R,) float64, cost beyond the built-in algorithm's alone, as a share of that; NaN where it pays nothing."""
+        unknown = np.full(len(self.alone), np.nan)
+        return np.asarray(np.divide(self.outcome.paid - self.alone, self.alone, out=unknown, where=self.alone > 0.0))
 
     @property
     def text(self) -> str:
@@ -201,6 +233,7 @@ class Deployed:
         outcome = self.outcome
         measures = [name for name in _MEASURES if name in outcome.metrics][:1]
         header = ["workload", "trusted", f"after {self.unit}", "collaborating", "emergency", "degraded"]
+        header += ["extra cost", "at most"]
         body = []
         for workload in dict.fromkeys(outcome.workloads):
             rows = outcome.of(workload)
@@ -213,6 +246,7 @@ class Deployed:
                     f"{(outcome.mode[rows] == Mode.COLLABORATION).sum()}/{rows.sum()}",
                     f"{(outcome.mode[rows] == Mode.EMERGENCY).sum()}/{rows.sum()}",
                     f"{(outcome.degradations[rows] > 0).sum()}/{rows.sum()}",
+                    *self._told_extra(rows),
                     *(f"{outcome.metrics[name][rows].mean():.3f}" for name in measures),
                 ]
             )
@@ -220,13 +254,23 @@ class Deployed:
             [
                 f"Deployment: the same policy under mode auto for {self.units:g} {self.unit}"
                 f"{_OF_WHAT[self.unit]}, {self.comparison}",
-                "(trusted: runs in which the proxy let it decide; the median of when; the other counts are of the end)",
+                "(trusted: runs in which the proxy let it decide; the median of when; the other counts are of the end;",
+                "extra cost: beyond what the built-in algorithm alone pays, of all runs together, and in a single one)",
                 "",
                 format_table([*header, *(name.replace("_", " ") for name in measures)], body),
                 "",
                 promotion_sentence(outcome),
             ]
         )
+
+    def _told_extra(self, rows: npt.NDArray[np.bool_]) -> list[str]:
+        """The extra cost of all the rows (R,) together, and the largest of a single one."""
+        alone = self.alone[rows].sum()
+        each = self.extra_cost[rows]
+        if not alone > 0.0:
+            return ["-", "-"]
+        together = self.outcome.paid[rows].sum() / alone - 1.0
+        return [f"{100 * share:+.1f} %" for share in (together, float(np.nanmax(each)))]
 
 
 def deploy(judged: Contender, deployments: Deployments) -> Deployed:
@@ -240,7 +284,7 @@ def deploy(judged: Contender, deployments: Deployments) -> Deployed:
         What became of it.
     """
     outcome = deployments.play(judged.make_policy(deployments.action_space))
-    return Deployed(deployments.units, deployments.unit, deployments.comparison, outcome)
+    return Deployed(deployments.units, deployments.unit, deployments.comparison, outcome, deployments.play_alone())
 
 
 def promotion_sentence(outcome: Outcome) -> str:

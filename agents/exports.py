@@ -100,6 +100,7 @@ def write_json(
             "seeds": list(outcome.seeds),
             "mode": _modes(outcome),
             **{name: _plain(getattr(outcome, name).astype(np.float64)) for name in _DEPLOYMENT_COLUMNS},
+            "extra_cost": _plain(deployed.extra_cost),
             "metrics": {name: _plain(values) for name, values in outcome.metrics.items()},
         }
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -113,7 +114,7 @@ def write_csv(path: Path, comparison: Comparison, deployed: Deployed | None = No
     results = comparison.results
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    further = () if deployed is None else ("mode", *_DEPLOYMENT_COLUMNS)
+    further = () if deployed is None else ("mode", *_DEPLOYMENT_COLUMNS, "extra_cost")
     writer.writerow(("policy", "workload", "seed", *results.metrics, *further))
     for place in np.ndindex(len(results.policies), len(results.workloads), len(results.seeds)):
         values = [values[place] for values in results.metrics.values()]
@@ -125,7 +126,7 @@ def write_csv(path: Path, comparison: Comparison, deployed: Deployed | None = No
         outcome, name = deployed.outcome, f"{comparison.judged} (mode auto)"
         unknown = np.full(len(outcome.seeds), np.nan)
         columns = [outcome.metrics.get(metric, unknown) for metric in results.metrics]
-        added = [getattr(outcome, column) for column in _DEPLOYMENT_COLUMNS]
+        added = [*(getattr(outcome, column) for column in _DEPLOYMENT_COLUMNS), deployed.extra_cost]
         for row, (workload, seed, mode) in enumerate(
             zip(outcome.workloads, outcome.seeds, _modes(outcome), strict=True)
         ):

@@ -61,7 +61,7 @@ def evaluate_together(contender: Contender, workloads: Sequence[str], seeds: Seq
     infos: dict[str, Any] = {}
     while not finished.all():
         observations, _, _, finished, infos = vector.step(recommend(observations))
-    told = {**_told(infos, EVERYTHING), CHARGED_COST: _charged(environment)}
+    told = {**_told(infos, EVERYTHING), CHARGED_COST: charged(environment)}
     environment.close()
     values = {name: column.reshape(1, len(workloads), len(seeds)) for name, column in told.items()}
     return Evaluation((contender.name,), tuple(workloads), tuple(seeds), values)
@@ -121,7 +121,7 @@ def _play_side_by_side(contender: Contender, workloads: Sequence[str], seeds: Se
     while together.running:
         observations = together.step(recommend(observations))
     found = [
-        {**_told(infos, EVERYTHING), CHARGED_COST: _charged(shard)}
+        {**_told(infos, EVERYTHING), CHARGED_COST: charged(shard)}
         for shard, infos in zip(shards, together.infos, strict=True)
     ]
     for shard in shards:
@@ -133,7 +133,7 @@ def _told(infos: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Array]:
     return {name: np.asarray(infos[name], np.float64) for name in metrics if name in infos}
 
 
-def _charged(environment: NativeEnv) -> FloatArray:
+def charged(environment: NativeEnv) -> FloatArray:
     """(S,) what the proxy has charged for the episodes that are over."""
     proxy: Any = getattr(environment.unwrapped, "proxy")  # noqa: B009 (Gymnasium's type has none)
     return np.asarray(proxy.course.paid(), np.float64)
@@ -186,7 +186,7 @@ def play_out(environment: NativeEnv, make_policy: PolicyMaker, seeds: Sequence[i
     infos: dict[str, Any] = {}
     while not finished.all():
         observations, _, _, finished, infos = environment.step(recommend(observations))
-    paid = _charged(environment)
+    paid = charged(environment)
     environment.close()
     return infos, paid
 
