@@ -142,8 +142,8 @@ SUITES: dict[str, BenchmarkSuite] = {
                 Goal(GoalKind.OWN_BUILTIN, 0.0, WRITE_AMPLIFICATION.metric),
                 DEPLOYMENT,
             ),
-            # A window of the agent's has ten thousand decisions: the sixty volumes of the others would take an hour.
-            deployment={"episode_volumes": 30.0},
+            deployment=_VOLUMES,
+            # A window of the agent's has ten thousand decisions: all seeds would take two hours.
             deployed_seeds=1,
             rival_steps=q_learning_cleaner.TIMESTEPS,
         ),

@@ -9,6 +9,7 @@ from agents.statistics import FloatArray, geometric_mean
 from agents.tables import format_table
 
 TAILS = {"p99": "latency_p99_ms", "p99.9": "latency_p999_ms", "p99.99": "latency_p9999_ms"}
+_SUMS = ("stalls", "stall_ms", "cost_ms")
 
 
 def describe_pacing(comparison: Comparison) -> str:
@@ -66,8 +67,8 @@ def verdict(comparison: Comparison) -> str:
     better = slow < 1.0 and stall < 1.0 and own <= other
     return (
         f"{judged} {'beats' if better else 'does not beat'} {reference} in tail, stalls and write amplification alike: "
-        f"p99.9 {_change(slow)}, stall time {_change(float(stall))}, "
-        f"write amplification {_change(float(own / other))}, cost {_change(float(cost))}."
+        f"p99.9 {change(slow)}, stall time {change(float(stall))}, "
+        f"write amplification {change(float(own / other))}, cost {change(float(cost))}."
     )
 
 
@@ -81,8 +82,6 @@ def geometric_tail(latencies_ms: FloatArray) -> float:
     return float(np.exp(np.log(np.maximum(latencies_ms, 1e-3)).mean()))
 
 
-_SUMS = ("stalls", "stall_ms", "cost_ms")
-
-
-def _change(ratio: float) -> str:
+def change(ratio: float) -> str:
+    """A ratio as a change in percent."""
     return f"{100 * (ratio - 1):+.1f} %"

@@ -135,7 +135,7 @@ def test_the_suite_trains_and_plays_the_q_learning_cleaner(monkeypatch):
 def test_deployment_charges_what_latencies_and_moved_blocks_cost():
     kwargs = {**SMALL, "window_volumes": 2.0}
     suite = dataclasses.replace(
-        SUITES["lfs-pacing"], workloads=WORKLOADS, env_kwargs=kwargs, deployment={"episode_volumes": 14.0}
+        SUITES["lfs-pacing"], workloads=WORKLOADS, env_kwargs=kwargs, deployment={"episode_volumes": 40.0}
     )
     deployed = play_deployment(suite, RulePolicy())
     assert deployed.policies == ("agent", "built-in") and deployed.seeds == suite.episode_seeds[:1]
