@@ -7,7 +7,9 @@ import pytest
 
 from kml_envs.errors import UserError
 from kml_envs.proxy import Mode
+from kml_envs.proxy.accounts import UnitAccounts
 from kml_envs.proxy.automatic import domain_shares
+from kml_envs.proxy.budget import LossBudget
 from kml_envs.proxy.modes import PROBE_SHARE, SHARES
 
 AUTO = {"mode": "auto", "window": 200, "episode_progress": 40_000, "efficiency": "none"}
@@ -72,6 +74,58 @@ def test_the_loss_budget_holds(start_proxy, noisy_ledger, efficiency):
     play(proxy, lambda done: 3)
     paid, builtin = np.array([member.paid for member in members]), 2.0 * 40_000 / 10
     assert (paid <= (1.0 + 0.03) * builtin + 10).all()
+
+
+@pytest.fixture
+def spoiling_ledger(ledger):
+    """A ledger in which decision 1 saves 1 and costs 4 later: as soon as decision 2 is taken, or 20 are owed."""
+
+    class Spoiling(ledger):
+        owed = 0
+
+        def execute(self, decision):
+            super().execute(decision)
+            if int(decision) == 1 and self.owed < 20:
+                self.owed += 1
+            elif int(decision) == 1 or self.owed:
+                self.owed -= int(decision) == 2
+                self.paid += 4.0
+
+    return Spoiling
+
+
+def test_what_an_agent_spoils_for_the_builtin_algorithm_counts(start_proxy, spoiling_ledger):
+    proxy, members = start_proxy(8, spoiling_ledger, **AUTO)
+    play(proxy, lambda done: 1)
+    loss, builtin = 20 * (4.0 - 1.0), 2.0 * 40_000 / 10  # of one unit, and in all
+    extra = np.array([member.paid for member in members]) - builtin
+    assert (extra > 0.9 * loss).all()  # it has been tried
+    assert (extra <= 0.03 * builtin + loss).all()
+
+
+def test_units_are_charged_as_wholes_and_so_is_the_one_after():
+    accounts, budget = UnitAccounts(2), LossBudget(2, 0.1)
+    nothing, both = np.zeros(2), np.arange(2)
+    accounts.begin(np.ones(2, bool), nothing.astype(np.int64), nothing, budget, forget=True)
+    usual = np.array([2.0, np.nan])
+
+    def close(agent, progress, cost):
+        agents = np.full(2, agent)
+        accounts.close(both, agents, usual, np.full(2, progress), np.full(2, cost), budget)
+        return budget.spent[0]
+
+    budget.spent[:] = 7.0  # what the operations of the first unit have been charged
+    assert close(True, 10, 25.0) == 5.0  # 25 - 2 * 10: the unit as a whole
+    assert accounts.dearest.tolist() == [5.0, 0.0] and budget.spent[1] == 7.0  # an unknown rate charges nothing
+    assert close(False, 20, 55.0) == 15.0  # the unit after it has cost 10 too many
+    assert accounts.dearest[0] == 15.0
+    assert close(False, 30, 95.0) == 15.0  # the next one is nobody's fault
+    assert close(True, 40, 100.0) == 0.0  # savings pay what was overspent, no more
+    assert accounts.dearest[0] == 15.0
+    accounts.begin(np.ones(2, bool), np.full(2, 40), np.full(2, 100.0), budget, forget=False)
+    assert close(False, 50, 200.0) == 0.0  # another episode: what was before it is over
+    accounts.begin(np.ones(2, bool), np.full(2, 40), np.full(2, 100.0), budget, forget=True)
+    assert accounts.dearest[0] == 0.0
 
 
 def test_an_agent_that_turns_harmful_loses_trust_and_can_earn_it_again(start_proxy, noisy_ledger):
