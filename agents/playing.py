@@ -68,11 +68,18 @@ def evaluate_together(contender: Contender, workloads: Sequence[str], seeds: Seq
 
 
 def evaluate_oracle(
-    kind: OracleKind, env_id: str, env_kwargs: Mapping[str, Any], workloads: Sequence[str], seeds: Sequence[int]
+    kind: OracleKind,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    workloads: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    victims_only: bool = False,
 ) -> Evaluation:
     """Let an oracle play the episodes of an environment, each from the volume that the agent finds.
 
-    Workloads that the oracle knows nothing about (the informed one on traces) stay NaN.
+    Workloads that the oracle knows nothing about (the informed one on traces) stay NaN. With `victims_only` it leaves
+    placement to the environment.
     """
     values = {name: np.full((1, len(workloads), len(seeds)), np.nan) for name in (*METRICS, CHARGED_COST)}
     for column, workload in enumerate(workloads):
@@ -81,7 +88,7 @@ def evaluate_oracle(
         warm, episode = proxy.subsystem.warm, proxy.options.episode_progress
         environment.close()
         if can_play(kind, warm.workloads[0]):
-            costs = oracle_costs(warm, 0, episode_seeds(seeds), episode, kind)
+            costs = oracle_costs(warm, 0, episode_seeds(seeds), episode, kind, victims_only)
             values["moved_blocks"][0, column] = values[CHARGED_COST][0, column] = costs
             values["user_blocks"][0, column] = episode
             values["write_amplification"][0, column] = 1.0 + costs / episode

@@ -3,7 +3,8 @@
 The *clairvoyant oracle* has read the coming writes. The *informed oracle* knows a synthetic generator's write
 probabilities in the phase that it is in, but neither its draws nor, beyond the phase, what comes next. Both play the
 episodes of an environment from the same volumes and with the same writes as the agent, so that the blocks moved can be
-compared. Both choose victims and logs as `foresight.py` says.
+compared. Both choose victims and logs as `foresight.py` says; with `victims_only` the logs are the environment's, which
+says what knowledge is worth to somebody who chooses nothing but victims.
 
 The comparison is one of knowledge, not of space: an oracle keeps as many sections free as the environment does before
 it cleans. It has logs of its own number, whose open sections come out of the same spare space; the logs that the
@@ -63,7 +64,12 @@ def can_play(kind: OracleKind, workload: Workload) -> bool:
 
 
 def oracle_costs(
-    warm: WarmVolumes, workload: int, seeds: Sequence[int] | NDArray[np.uint64], episode_writes: int, kind: OracleKind
+    warm: WarmVolumes,
+    workload: int,
+    seeds: Sequence[int] | NDArray[np.uint64],
+    episode_writes: int,
+    kind: OracleKind,
+    victims_only: bool = False,
 ) -> IntArray:
     """Play episodes.
 
@@ -73,6 +79,7 @@ def oracle_costs(
         seeds: (R,) seeds of the episodes, as `WarmVolumes.restore` takes them.
         episode_writes: Length of an episode in user writes.
         kind: Which oracle.
+        victims_only: Whether blocks are placed as the environment places them.
 
     Returns:
         (R,) int64, blocks moved in each episode.
@@ -81,16 +88,18 @@ def oracle_costs(
         raise ValueError(f"the {kind.value} cannot play the trace '{warm.workloads[workload].name}'")
     fixed, warm.only = warm.only, workload
     try:
-        return np.array([_play(warm, int(seed), episode_writes, kind) for seed in seeds], np.int64)
+        return np.array([_play(warm, int(seed), episode_writes, kind, victims_only) for seed in seeds], np.int64)
     finally:
         warm.only = fixed
 
 
-def oracle_config(config: LfsConfig, kind: OracleKind) -> LfsConfig:
+def oracle_config(config: LfsConfig, kind: OracleKind, victims_only: bool = False) -> LfsConfig:
     """The file system as an oracle runs it: same geometry and free sections, own victim choice, placement and logs."""
     policy, rule, count = CleaningPolicy.CLAIRVOYANT, Placement.CLAIRVOYANT, CLAIRVOYANT_LOGS
     if kind is OracleKind.INFORMED:
         policy, rule, count = CleaningPolicy.INFORMED, Placement.INFORMED, INFORMED_LOGS
+    if victims_only:
+        return replace(config, cleaning=replace(config.cleaning, policy=policy))
     # A configuration with more logs insists on a larger reserve; what is kept free is set on the volume afterwards.
     trigger = max(config.trigger_sections, count + 1)
     return replace(
@@ -100,40 +109,43 @@ def oracle_config(config: LfsConfig, kind: OracleKind) -> LfsConfig:
     )
 
 
-def _play(warm: WarmVolumes, seed: int, episode_writes: int, kind: OracleKind) -> int:
+def _play(warm: WarmVolumes, seed: int, episode_writes: int, kind: OracleKind, victims_only: bool) -> int:
     found = allocate(warm.config, warm.table, 1)
     warm.restore(found, 0, seed)
-    state = _adopt(found, oracle_config(warm.config, kind), kind)
+    state = _adopt(found, oracle_config(warm.config, kind, victims_only), kind, victims_only)
     volume = state.volumes[0]
     volume["settings"]["trigger_sections"] = warm.config.trigger_sections
     volume["settings"]["reserve_sections"] = min(CRITICAL_SECTIONS, warm.config.reserve_sections)
     moved_before, end = int(volume["moved"]), int(volume["user_writes"]) + episode_writes
     if kind is OracleKind.CLAIRVOYANT:
-        _run_clairvoyant(state, end)
+        _run_clairvoyant(state, end, victims_only)
     else:
-        _run_informed(state, end)
+        _run_informed(state, end, victims_only)
     if volume["user_writes"] < end:
         raise RuntimeError(f"the {kind.value} ran out of free sections")
     return int(volume["moved"]) - moved_before
 
 
-def _adopt(found: LfsState, config: LfsConfig, kind: OracleKind) -> LfsState:
+def _adopt(found: LfsState, config: LfsConfig, kind: OracleKind, victims_only: bool) -> LfsState:
     """The same volumes with the settings, logs and knowledge of an oracle."""
-    _close_logs(found.volumes)
+    if not victims_only:
+        _close_logs(found.volumes)
     informed = kind is OracleKind.INFORMED
     state = allocate(config, found.table, len(found.volumes), foresight=not informed, rates=informed)
+    knowledge, placing = {"deaths", "rates"}, {"intervals", "logs"}
     own = ["settings", "log_count", "knows_deaths", "keeps_intervals", *ARRAYS]
     kept = state.volumes[own].copy()
     state.volumes[:] = found.volumes
     for name in own:
         state.volumes[name] = kept[name]
-    for name in set(ARRAYS) - {"deaths", "rates", "intervals", "logs"}:
+    for name in set(ARRAYS) - knowledge - (set() if victims_only else placing):
         getattr(state, name)[:] = getattr(found, name)
-    state.logs["section"][:] = -1
+    if not victims_only:
+        state.logs["section"][:] = -1
     return state
 
 
-def _run_clairvoyant(state: LfsState, end: int) -> None:
+def _run_clairvoyant(state: LfsState, end: int, victims_only: bool) -> None:
     volume = state.volumes[0]
     count, start = int(volume["block_count"]), int(volume["user_writes"])
     coming = materialize(state.volumes["source"].copy(), end - start + FUTURE_VOLUMES * count)
@@ -144,8 +156,9 @@ def _run_clairvoyant(state: LfsState, end: int) -> None:
     # The first write of each block: assigned backwards, so that the earliest one stays.
     state.deaths[0] = start + 2 * coming.size
     state.deaths[0, coming[::-1]] = start + np.arange(coming.size)[::-1]
-    thresholds = FIRST_LIFE * count * LIFE_RATIO ** np.arange(CLAIRVOYANT_LOGS - 1)
-    volume["settings"]["age_threshold"][: thresholds.size] = thresholds
+    if not victims_only:
+        thresholds = FIRST_LIFE * count * LIFE_RATIO ** np.arange(CLAIRVOYANT_LOGS - 1)
+        volume["settings"]["age_threshold"][: thresholds.size] = thresholds
     _advance(state, end)
     del table  # the source held the addresses of its arrays until here
 
@@ -166,7 +179,7 @@ def _recorded(blocks: NDArray[np.int32], volume_blocks: int) -> WorkloadTable:
     )
 
 
-def _run_informed(state: LfsState, end: int) -> None:
+def _run_informed(state: LfsState, end: int, victims_only: bool) -> None:
     volume = state.volumes[0]
     count = int(volume["block_count"])
     while volume["user_writes"] < end and not volume["exhausted"]:
@@ -177,8 +190,9 @@ def _run_informed(state: LfsState, end: int) -> None:
             phase = first + (phase + 1 - first) % int(source["phase_count"])
             left = int(state.table.phases[phase]["writes"])
         state.rates[0] = write_probabilities(state.table.phases[phase], count)
-        thresholds = lifetime_thresholds(state.rates[0], INFORMED_LOGS)
-        volume["settings"]["age_threshold"][: thresholds.size] = np.minimum(thresholds, NEVER)
+        if not victims_only:
+            thresholds = lifetime_thresholds(state.rates[0], INFORMED_LOGS)
+            volume["settings"]["age_threshold"][: thresholds.size] = np.minimum(thresholds, NEVER)
         _advance(state, min(end, int(volume["user_writes"]) + left))
 
 

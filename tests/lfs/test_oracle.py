@@ -68,6 +68,19 @@ def test_oracles_are_deterministic_and_leave_the_warm_volumes_alone():
         assert warm.only is None
 
 
+@pytest.mark.parametrize("placement", ["user-gc-split", "sepbit"])
+def test_an_oracle_that_only_chooses_victims_is_between_greedy_and_the_whole_one(placement):
+    warm = warm_volumes(
+        ["hot-cold-0.9-0.1"], "greedy", placement, segments=64, blocks_per_segment=16, utilisation=0.65, seeds=1
+    )
+    greedy = builtin_costs(warm, 0, SEEDS, 6000)
+    for kind in OracleKind:
+        victims, whole = (oracle_costs(warm, 0, SEEDS, 6000, kind, only) for only in (True, False))
+        assert np.array_equal(victims, oracle_costs(warm, 0, SEEDS, 6000, kind, True))
+        assert victims.sum() < greedy.sum() and whole.sum() < victims.sum()
+    assert oracle_config(warm.config, OracleKind.INFORMED, True).placement == warm.config.placement
+
+
 def test_longer_episodes_begin_like_shorter_ones():
     warm = warm_volumes(["hot-cold-0.8-0.2"], segments=64, blocks_per_segment=16, utilisation=0.65)
     for kind in OracleKind:

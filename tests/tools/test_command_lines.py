@@ -15,6 +15,7 @@ TOOLS = (
     "reclaim_thresholds",
     "record_accesses",
     "suite_digests",
+    "victim_bounds",
 )
 
 
