@@ -1,7 +1,8 @@
 """The search of what an agent's training begins with, for `python -m agents.benchmark --search`.
 
 Each environment has its own command for it: `agents.action_search` for constant actions and for teachers,
-`agents.rule_search` and `agents.pace_search` for linear rules. This is all of them, with their usual budgets.
+`agents.rule_search` and `agents.pace_search` for linear rules, and `agents.pace_eagerness` for one number of the
+latter. This is all of them, with their usual budgets.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from agents import action_search, pace_search, rule_search
+from agents import action_search, pace_eagerness, pace_search, rule_search
 from agents.baselines import PACING, TUNE, VICTIM, names_of, suite_of
 from agents.hyperparameter_files import read_entry
 from kml_envs.errors import UserError
@@ -80,7 +81,9 @@ def search_start(env_id: str, algo: str, folder: Path, budget: SearchBudget, see
     if env_id == VICTIM:
         found = dict(rule_search.search(_some(action_search.WORKLOADS, budget), *settings))
     elif env_id == PACING:
-        found = dict(pace_search.search(training, *settings))
+        validation = _some(names_of(env_id, suite_of(env_id, "validation")), budget)
+        rule, seeds = pace_search.search(training, *settings), pace_eagerness.SEEDS[: budget.workloads]
+        found = dict(pace_eagerness.choose_eagerness(rule, validation, seeds))
     elif env_id == TUNE:
         found = action_search.search_action(_some(action_search.WORKLOADS, budget), *settings)
     else:
