@@ -4,14 +4,17 @@
 
 What is measured: simulated seconds per second of processor time with 1,000 regions and default attributes; the cost
 of an aggregation of 200 MB against 160 GB, and of the page-by-page back end against the aggregated one. Then, for every
-environment of DAMON, the step rate of the native vector environment over the single one's, with what part of a
-single step is the simulator's. Everything runs in turns and the fastest turn counts; times are processor times of
-the thread.
+environment of DAMON, the step rate of the native vector environment over the single one's, on one thread and with
+its rows shared among as many threads as there are cores, as trainings do; with what part of a single step is the
+simulator's. Everything runs in turns and the fastest turn counts; times are processor times of the thread in the first
+table, and of the clock in the second.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import time
 from collections.abc import Callable
 
@@ -19,6 +22,7 @@ import gymnasium
 import numpy as np
 
 import kml_envs
+from agents.vector_env import make_native_vec_env
 from kml_envs.damon.config import Context, MonitoringAttributes, Operations
 from kml_envs.damon.simulator import Sampling, SimulatedDamon
 from kml_envs.damon.versions import KernelVersion
@@ -70,40 +74,50 @@ def measure_monitors(repeats: int, seconds_of_turn: float) -> None:
 
 
 def measure_environments(repeats: int, workload: str) -> None:
-    """Print how much faster vector environments are than single ones, per step of an instance, on one thread."""
-    print(f"{'environment':>22} {'single steps/s':>15} {f'of {ROWS} rows':>15} {'ratio':>6} {'simulator share':>16}")
+    """Print how much faster vector environments are than single ones, per step of an instance."""
+    cores = os.cpu_count() or 1
+    print(
+        f"{'environment':>22} {'single steps/s':>15} {f'of {ROWS} rows':>15} {'ratio':>6} "
+        f"{f'on {cores} threads':>15} {'ratio':>6} {'simulator share':>16}"
+    )
     for env_id in kml_envs.environment_ids():
         if "Damon" not in env_id:
             continue
         single = gymnasium.make(env_id, workloads=[workload])
-        vector = gymnasium.make_vec(
-            env_id, num_envs=ROWS, vectorization_mode="vector_entry_point", workloads=[workload]
-        )
         inside = [0.0]
         timed_execution(single, inside)
-        turns = [(single, 1), (vector, ROWS)]
-        for env, _ in turns:
-            env.reset(seed=SEED)
-        fastest, share = [np.inf, np.inf], 1.0
+        shared = [make_native_vec_env(env_id, ROWS, {"workloads": [workload]}, threads) for threads in (1, cores)]
+        action = np.zeros(single.action_space.shape, np.float32)
+        turns = [
+            (functools.partial(step_single, single, action), 4 * STEPS, 1),
+            *((functools.partial(env.step, np.tile(action, (ROWS, 1))), STEPS, ROWS) for env in shared),
+        ]
+        single.reset(seed=SEED)
+        for env in shared:
+            env.seed(SEED)
+            env.reset()
+        fastest, share = [np.inf] * len(turns), 1.0
         for _ in range(repeats + 1):  # the first turn fills the caches
-            for place, (env, rows) in enumerate(turns):
+            for place, (step, count, rows) in enumerate(turns):
                 inside[0] = 0.0
-                spent = steps(env, STEPS if rows > 1 else 4 * STEPS) / rows
+                begin = time.perf_counter()
+                for _ in range(count):
+                    step()
+                spent = (time.perf_counter() - begin) / count / rows
                 if spent < fastest[place]:
                     fastest[place] = spent
-                    share = inside[0] / (4 * STEPS) / spent if rows == 1 else share
+                    share = inside[0] / count / spent if rows == 1 else share
         rates = [1.0 / spent for spent in fastest]
-        print(f"{env_id:>22} {rates[0]:15,.0f} {rates[1]:15,.0f} {rates[1] / rates[0]:6.2f} {share:16.2f}")
+        ratios = [f"{rate:15,.0f} {rate / rates[0]:6.2f}" for rate in rates[1:]]
+        print(f"{env_id:>22} {rates[0]:15,.0f} {' '.join(ratios)} {share:16.2f}", flush=True)
+        for env in shared:
+            env.close()
 
 
-def steps(env: gymnasium.Env | gymnasium.vector.VectorEnv, count: int) -> float:
-    """Take some steps in the middle of the box; returns processor seconds per step."""
-    action = np.zeros(env.action_space.shape, np.float32)
-    begin = time.thread_time()
-    for _ in range(count):
-        if np.all(env.step(action)[3]) and isinstance(env, gymnasium.Env):
-            env.reset()
-    return (time.thread_time() - begin) / count
+def step_single(env: gymnasium.Env, action: np.ndarray) -> None:
+    """Take a step in the middle of the box."""
+    if env.step(action)[3]:
+        env.reset()
 
 
 def timed_execution(env: gymnasium.Env, inside: list[float]) -> None:
@@ -112,9 +126,9 @@ def timed_execution(env: gymnasium.Env, inside: list[float]) -> None:
     for owner in (proxy.subsystem, proxy.efficiency._shadow._subsystem):
 
         def execute(*given: object, run: Callable[..., None] = owner.execute) -> None:
-            begin = time.thread_time()
+            begin = time.perf_counter()
             run(*given)
-            inside[0] += time.thread_time() - begin
+            inside[0] += time.perf_counter() - begin
 
         owner.execute = execute
 
