@@ -1,4 +1,4 @@
-"""The accounts of mode `auto`, compiled: what operations have cost beyond the built-in algorithm, and who pays."""
+"""The accounts of mode `auto`: what operations and units have cost beyond the built-in algorithm, and who pays."""
 
 from __future__ import annotations
 
@@ -57,14 +57,15 @@ class UnitAccounts:
             budget: What is spent is brought up to date.
         """
         excess = (cost - self._cost - usual * (progress - self._progress))[ended]
-        own, known = agent[ended], ~np.isnan(excess)
-        after = ~own & ~np.isnan(self._before[ended])
+        own, before = agent[ended], self._before[ended]
+        after = ~own & ~np.isnan(before)
+        charged = (own | after) & ~np.isnan(excess)
+        volumes = ended[charged]
         # The operations of a unit have been charged while it ran; as a whole it may have cost more, or less.
-        charged = np.where(own, self._spent[ended], budget.spent[ended]) + excess
-        paying = ended[known & (own | after)]
-        budget.spent[paying] = np.maximum(charged, 0.0)[known & (own | after)]
-        trial = np.where(after, self._before[ended], 0.0) + excess
-        self.dearest[paying] = np.maximum(self.dearest[paying], trial[known & (own | after)])
+        spent = np.where(own, self._spent[ended], budget.spent[ended]) + excess
+        budget.spent[volumes] = np.maximum(spent[charged], 0.0)
+        with_next = excess + np.where(after, before, 0.0)
+        self.dearest[volumes] = np.maximum(self.dearest[volumes], with_next[charged])
         self._before[ended] = np.where(own, excess, np.nan)
         self._open(ended, progress, cost, budget)
 

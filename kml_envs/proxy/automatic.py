@@ -105,7 +105,7 @@ class AutoMode:
         self._window = options.window or 0
         self._shares = _shares(options)
         self._comparison = Comparison(volumes, domains)
-        self._units = UnitAccounts(volumes) if domains == 1 and self._forecasts is None else None
+        self._unit_accounts = UnitAccounts(volumes) if domains == 1 and self._forecasts is None else None
         self._not_worse = SequentialTest(volumes)
         self._better = SequentialTest(volumes)
         self._worse = ChangeDetector(volumes)
@@ -136,7 +136,7 @@ class AutoMode:
         if builtin is not None:
             self._builtin = builtin.copy() if self._builtin is None else np.where(rows, builtin, self._builtin)
             self._unit_start[:, volumes] = self._totals()[:, volumes]
-            self._units = None  # a shadow tells what units cost, and what they spoil
+            self._unit_accounts = None  # a shadow tells what units cost, and what they spoil
         self._rate[volumes] = np.nan
         if forget:
             self._attempt[volumes] = 0
@@ -149,8 +149,8 @@ class AutoMode:
             self._reached[:, volumes] = -1.0
             self.emergencies[:, volumes] = 0
             self.alarms[volumes] = 0
-        if self._units is not None:
-            self._units.begin(volumes, self._progress, self._cost, self.budget, forget)
+        if self._unit_accounts is not None:
+            self._unit_accounts.begin(volumes, self._progress, self._cost, self.budget, forget)
         self._stopped[volumes] = self._mode[volumes] == _EMERGENCY
 
     def mode(self) -> ModeArray:
@@ -164,7 +164,11 @@ class AutoMode:
         share, rate = self._shares[self._mode], self._known_rate()
         agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
         usual = rate * self._window * agents_domains
-        room = UNIT_ROOM * usual if self._units is None else np.maximum(BLIND_UNIT_ROOM * usual, self._units.dearest)
+        room = (
+            UNIT_ROOM * usual
+            if self._unit_accounts is None
+            else np.maximum(BLIND_UNIT_ROOM * usual, self._unit_accounts.dearest)
+        )
         return self._each(share * self.budget.has_room(room))  # none where the rate is not known
 
     def suspended(self) -> BoolArray | None:
@@ -218,9 +222,9 @@ class AutoMode:
             made, exact = (totals - self._unit_start)[:, ended]
             self._rate[ended] = exact / np.maximum(made, 1.0)
             self._unit_start[:, ended] = totals[:, ended]
-        elif self._units is not None:
+        elif self._unit_accounts is not None:
             alone = self._comparison.alone
-            self._units.close(ended, outcome.agent, alone, self._progress, self._cost, self.budget)
+            self._unit_accounts.close(ended, outcome.agent, alone, self._progress, self._cost, self.budget)
             self._raise_alarm(outcome.rows & self.budget.overdrawn(), Cause.BUDGET)
         rows, (not_worse, better, worse) = self._comparison.update(outcome, self._options.tolerance)
         if rows.size:
