@@ -5,7 +5,7 @@
 What is measured: simulated seconds per second of processor time with 1,000 regions and default attributes; the cost
 of an aggregation of 200 MB against 160 GB, and of the page-by-page back end against the aggregated one. Then, for every
 environment of DAMON, the step rate of the native vector environment over the single one's, on one thread and with
-its rows shared among as many threads as there are cores, as trainings do; with what part of a single step is the
+its rows shared among as many threads as there are cores; with what part of a single step is the
 simulator's. Everything runs in turns and the fastest turn counts; times are processor times of the thread in the first
 table, and of the clock in the second.
 """
