@@ -70,14 +70,16 @@ def main() -> None:
 class Effects:
     """Plays rules and the built-in algorithm on the same episodes."""
 
-    def __init__(self, workloads: Sequence[str], seeds: Sequence[int]) -> None:
+    def __init__(
+        self, workloads: Sequence[str], seeds: Sequence[int], env_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
         """Play the built-in algorithm: one episode from every seed on every workload."""
-        self._workloads, self._seeds = workloads, seeds
-        self._builtin = self._play(builtin_contender("f2fs", PACING, {}))
+        self._workloads, self._seeds, self._env_kwargs = workloads, seeds, env_kwargs or {}
+        self._builtin = self._play(builtin_contender("f2fs", PACING, self._env_kwargs))
 
     def of(self, rule: Rule) -> Effect:
         """Play a rule."""
-        own = self._play(Contender("rule", PACING, {}, functools.partial(_make_rule, rule)))
+        own = self._play(Contender("rule", PACING, self._env_kwargs, functools.partial(_make_rule, rule)))
         return Effect(*(mine / theirs for mine, theirs in zip(own, self._builtin, strict=True)))
 
     def _play(self, contender: Contender) -> Effect:

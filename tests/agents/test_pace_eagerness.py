@@ -30,7 +30,7 @@ def test_the_most_eager_rule_that_keeps_the_margin_is_chosen(monkeypatch, write_
 
 
 def test_a_more_eager_rule_stalls_writers_less_and_moves_more():
-    effects = pace_eagerness.Effects(["zipf-0.8@bursts-500-1500-80"], [1])
+    effects = pace_eagerness.Effects(["zipf-0.8@bursts-500-1500-80"], [1], {"episode_volumes": 1.0})
     shipped, eager = effects.of(SHIPPED), effects.of(with_bias(SHIPPED, 3))
     assert eager.stall < shipped.stall < 0.3 and shipped.write_amplification < 1.0 - MARGIN
     assert eager.write_amplification > shipped.write_amplification
