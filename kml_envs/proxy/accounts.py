@@ -10,6 +10,9 @@ from kml_envs.compiling import Record, compiled
 from kml_envs.proxy.budget import LossBudget, spent_after
 from kml_envs.proxy.specs import BoolArray, FloatArray, IntArray
 
+BLIND_UNIT_ROOM = 0.25
+"""Part of what a unit usually costs that must be free before the agent gets one whose operations have no forecast."""
+
 
 class UnitAccounts:
     """What the agent's units have cost in all, of G volumes compared in time, where operations have no forecast.
@@ -22,30 +25,27 @@ class UnitAccounts:
         dearest: (G,) float64, the most that a unit of the agent's, and the one after it, has cost beyond the average.
     """
 
-    def __init__(self, volumes: int) -> None:
-        """Begin with nothing."""
+    def __init__(self, budget: LossBudget) -> None:
+        """Begin with nothing; what is charged is spent of this budget."""
+        self._budget, volumes = budget, len(budget.spent)
         self.dearest: FloatArray = np.zeros(volumes)
         self._progress: FloatArray = np.zeros(volumes)
         self._cost: FloatArray = np.zeros(volumes)
         self._spent: FloatArray = np.zeros(volumes)
         self._before: FloatArray = np.full(volumes, np.nan)  # excess of the unit before; NaN: it was not the agent's
 
-    def begin(self, rows: BoolArray, progress: IntArray, cost: FloatArray, budget: LossBudget, forget: bool) -> None:
+    def room(self, usual: FloatArray) -> FloatArray:
+        """(G,) float64: what must be free for a unit of the agent's, where units usually cost this much (G,)."""
+        return np.maximum(BLIND_UNIT_ROOM * usual, self.dearest)
+
+    def begin(self, rows: BoolArray, progress: IntArray, cost: FloatArray, forget: bool) -> None:
         """An episode begins in the rows (G,), from this progress and cost (G,)."""
-        self._open(rows.nonzero()[0], progress, cost, budget)
+        self._open(rows.nonzero()[0], progress, cost)
         self._before[rows] = np.nan
         if forget:
             self.dearest[rows] = 0.0
 
-    def close(
-        self,
-        ended: IntArray,
-        agent: BoolArray,
-        usual: FloatArray,
-        progress: IntArray,
-        cost: FloatArray,
-        budget: LossBudget,
-    ) -> None:
+    def close(self, ended: IntArray, agent: BoolArray, usual: FloatArray, progress: IntArray, cost: FloatArray) -> None:
         """Charge the units of the volumes (E,) int64 that are over, and begin the next ones.
 
         Args:
@@ -54,7 +54,6 @@ class UnitAccounts:
             usual: (G,) float64, mean cost per progress of the built-in algorithm on its own, NaN while unknown.
             progress: (G,) int64, where the subsystem is.
             cost: (G,) float64, what it has paid.
-            budget: What is spent is brought up to date.
         """
         excess = (cost - self._cost - usual * (progress - self._progress))[ended]
         own, before = agent[ended], self._before[ended]
@@ -62,17 +61,17 @@ class UnitAccounts:
         charged = (own | after) & ~np.isnan(excess)
         volumes = ended[charged]
         # The operations of a unit have been charged while it ran; as a whole it may have cost more, or less.
-        spent = np.where(own, self._spent[ended], budget.spent[ended]) + excess
-        budget.spent[volumes] = np.maximum(spent[charged], 0.0)
+        spent = np.where(own, self._spent[ended], self._budget.spent[ended])
+        self._budget.spent[volumes] = spent_after(spent, excess)[charged]
         with_next = excess + np.where(after, before, 0.0)
         self.dearest[volumes] = np.maximum(self.dearest[volumes], with_next[charged])
         self._before[ended] = np.where(own, excess, np.nan)
-        self._open(ended, progress, cost, budget)
+        self._open(ended, progress, cost)
 
-    def _open(self, volumes: IntArray, progress: IntArray, cost: FloatArray, budget: LossBudget) -> None:
+    def _open(self, volumes: IntArray, progress: IntArray, cost: FloatArray) -> None:
         self._progress[volumes] = progress[volumes]
         self._cost[volumes] = cost[volumes]
-        self._spent[volumes] = budget.spent[volumes]
+        self._spent[volumes] = self._budget.spent[volumes]
 
 
 @compiled

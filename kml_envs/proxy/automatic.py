@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kml_envs.errors import UserError
 from kml_envs.proxy.accounts import UnitAccounts, account
-from kml_envs.proxy.budget import BLIND_UNIT_ROOM, UNIT_ROOM, LossBudget
+from kml_envs.proxy.budget import UNIT_ROOM, LossBudget
 from kml_envs.proxy.comparison import Comparison
 from kml_envs.proxy.evidence import ALL, ChangeDetector, SequentialTest
 from kml_envs.proxy.health import Health
@@ -105,7 +105,7 @@ class AutoMode:
         self._window = options.window or 0
         self._shares = _shares(options)
         self._comparison = Comparison(volumes, domains)
-        self._unit_accounts = UnitAccounts(volumes) if domains == 1 and self._forecasts is None else None
+        self._unit_accounts = UnitAccounts(self.budget) if domains == 1 and self._forecasts is None else None
         self._not_worse = SequentialTest(volumes)
         self._better = SequentialTest(volumes)
         self._worse = ChangeDetector(volumes)
@@ -150,7 +150,7 @@ class AutoMode:
             self.emergencies[:, volumes] = 0
             self.alarms[volumes] = 0
         if self._unit_accounts is not None:
-            self._unit_accounts.begin(volumes, self._progress, self._cost, self.budget, forget)
+            self._unit_accounts.begin(volumes, self._progress, self._cost, forget)
         self._stopped[volumes] = self._mode[volumes] == _EMERGENCY
 
     def mode(self) -> ModeArray:
@@ -164,11 +164,7 @@ class AutoMode:
         share, rate = self._shares[self._mode], self._known_rate()
         agents_domains = 1.0 if self._shape[1] == 1 else share * self._shape[1]
         usual = rate * self._window * agents_domains
-        room = (
-            UNIT_ROOM * usual
-            if self._unit_accounts is None
-            else np.maximum(BLIND_UNIT_ROOM * usual, self._unit_accounts.dearest)
-        )
+        room = UNIT_ROOM * usual if self._unit_accounts is None else self._unit_accounts.room(usual)
         return self._each(share * self.budget.has_room(room))  # none where the rate is not known
 
     def suspended(self) -> BoolArray | None:
@@ -223,8 +219,7 @@ class AutoMode:
             self._rate[ended] = exact / np.maximum(made, 1.0)
             self._unit_start[:, ended] = totals[:, ended]
         elif self._unit_accounts is not None:
-            alone = self._comparison.alone
-            self._unit_accounts.close(ended, outcome.agent, alone, self._progress, self._cost, self.budget)
+            self._unit_accounts.close(ended, outcome.agent, self._comparison.alone, self._progress, self._cost)
             self._raise_alarm(outcome.rows & self.budget.overdrawn(), Cause.BUDGET)
         rows, (not_worse, better, worse) = self._comparison.update(outcome, self._options.tolerance)
         if rows.size:

@@ -20,9 +20,6 @@ KEPT = 0.25
 UNIT_ROOM = 0.04
 """Part of what a unit usually costs that must be free before the agent gets one: else what it invests would end it."""
 
-BLIND_UNIT_ROOM = 0.25
-"""The same where operations have no price before they run, so that what they spoil is charged afterwards."""
-
 CLEAR = 0.9
 """A budget that was spent is clear again once no more than this part of what operations may use is spent."""
 

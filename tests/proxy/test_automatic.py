@@ -104,14 +104,15 @@ def test_what_an_agent_spoils_for_the_builtin_algorithm_counts(start_proxy, spoi
 
 
 def test_units_are_charged_as_wholes_and_so_is_the_one_after():
-    accounts, budget = UnitAccounts(2), LossBudget(2, 0.1)
+    budget = LossBudget(2, 0.1)
+    accounts = UnitAccounts(budget)
     nothing, both = np.zeros(2), np.arange(2)
-    accounts.begin(np.ones(2, bool), nothing.astype(np.int64), nothing, budget, forget=True)
+    accounts.begin(np.ones(2, bool), nothing.astype(np.int64), nothing, forget=True)
     usual = np.array([2.0, np.nan])
 
     def close(agent, progress, cost):
         agents = np.full(2, agent)
-        accounts.close(both, agents, usual, np.full(2, progress), np.full(2, cost), budget)
+        accounts.close(both, agents, usual, np.full(2, progress), np.full(2, cost))
         return budget.spent[0]
 
     budget.spent[:] = 7.0  # what the operations of the first unit have been charged
@@ -122,9 +123,9 @@ def test_units_are_charged_as_wholes_and_so_is_the_one_after():
     assert close(False, 30, 95.0) == 15.0  # the next one is nobody's fault
     assert close(True, 40, 100.0) == 0.0  # savings pay what was overspent, no more
     assert accounts.dearest[0] == 15.0
-    accounts.begin(np.ones(2, bool), np.full(2, 40), np.full(2, 100.0), budget, forget=False)
+    accounts.begin(np.ones(2, bool), np.full(2, 40), np.full(2, 100.0), forget=False)
     assert close(False, 50, 200.0) == 0.0  # another episode: what was before it is over
-    accounts.begin(np.ones(2, bool), np.full(2, 40), np.full(2, 100.0), budget, forget=True)
+    accounts.begin(np.ones(2, bool), np.full(2, 40), np.full(2, 100.0), forget=True)
     assert accounts.dearest[0] == 0.0
 
 
