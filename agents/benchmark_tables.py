@@ -17,7 +17,7 @@ from agents.benchmark_goals import goal_rows
 from agents.benchmark_latencies import latency_table, stall_table
 from agents.benchmark_results import SuiteResult, over_runs
 from agents.benchmark_suites import RIVAL, START, start_text
-from agents.measures import TAIL_LATENCY
+from agents.measures import TAIL_LATENCY, percent_text
 from agents.run_folder import provenance
 from agents.statistics import FloatArray, Interval, geometric_mean
 from agents.tables import format_table
@@ -81,7 +81,7 @@ def suite_table(result: SuiteResult) -> tuple[list[str], Rows]:
     if (extra := result.extra_cost()) is not None:
         header.append("largest extra cost under auto")
         for cells, largest in zip(body, [*extra.max(axis=0), extra.max()], strict=True):
-            cells.append(f"{100 * largest:+.1f} %")
+            cells.append(percent_text(largest))
     return header, body
 
 

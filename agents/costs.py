@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agents.baselines import PolicyMaker, RandomPolicy
+from agents.measures import percent_text
 from agents.playing import play_out
 from agents.statistics import FloatArray, bootstrap_interval
 from agents.tables import format_table, in_words
@@ -48,7 +49,7 @@ def compare_costs(
         if not rows:
             judged = 1.0 - paid / builtin
             rows.append(["built-in algorithm", f"{builtin.mean():.1f}", ""])
-        rows.append([each, f"{paid.mean():.1f}", f"{100 * (1.0 - paid.mean() / builtin.mean()):+.1f} %"])
+        rows.append([each, f"{paid.mean():.1f}", percent_text(1.0 - paid.mean() / builtin.mean())])
     interval = bootstrap_interval(judged[None])
     low, high = 100 * interval.low, 100 * interval.high
     won = "beats" if low > 0 else "does not beat" if high < 0 else "equals, as far as these episodes tell,"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 from agents.baselines import PACING, VICTIM, Array, Contender, Policy
+from agents.measures import percent_text
 from agents.playing import Recommender, charged
 from agents.tables import format_table
 from agents.vector_env import make_native_env
 from kml_envs.envs.domains import AUTOMATIC, comparison_of, has_domains
-from kml_envs.envs.proxy_env import ProxyVectorEnv
 from kml_envs.long_episodes import episode_length, is_own, unit_of, window_of
 from kml_envs.proxy.modes import Mode
 
@@ -106,8 +106,9 @@ class Deployments:
         if workloads:
             arguments["workloads"] = list(dict.fromkeys(workloads))
         arguments |= {**episode_length(env_id, arguments, units), "autoreset_mode": "disabled"}
-        self._env_id, self._arguments = env_id, arguments
-        self._environment: Any = self._make()
+        environment: Any = make_native_env(env_id, len(self._seeds) * self._domains, arguments)
+        self._environment: Any = environment.unwrapped
+        self._environment.play_every_seed()
         self._unit_progress = self._environment.proxy.options.episode_progress / units
 
     @classmethod
@@ -130,7 +131,7 @@ class Deployments:
             until_trusted: Whether a deployment is over as soon as the proxy trusts the policy.
         """
         proxy = self._environment.proxy
-        observations = self._begin(self._environment)
+        observations = self._begin()
         recommend = Recommender(self._environment, policy)
         over = np.zeros(len(self._seeds) * self._domains, np.bool_)
         while not over.all():
@@ -145,33 +146,25 @@ class Deployments:
 
     def play_alone(self) -> npt.NDArray[np.float64]:
         """(R,) float64: what the built-in algorithm alone pays for all of them."""
-        environment = self._make()
-        environment.proxy.heartbeat(None)  # as long as no agent has come, every unit is the built-in algorithm's
-        self._begin(environment)
-        paid = self._of_deployments(charged(environment)).sum(axis=1)
-        assert environment.proxy.finished.all()
-        environment.close()
-        return np.asarray(paid)
+        proxy = self._environment.proxy
+        proxy.heartbeat(None)  # as long as no agent has come, every unit is the built-in algorithm's
+        self._begin()
+        assert proxy.finished.all()
+        proxy.heartbeat(np.ones(len(proxy.finished), np.bool_))
+        return self._paid()
 
     def close(self) -> None:
         """Close the environment."""
         self._environment.close()
 
-    def _make(self) -> ProxyVectorEnv:
-        """The environment that all of them run in, of native rows."""
-        instances = len(self._seeds) * self._domains
-        environment = cast(ProxyVectorEnv, make_native_env(self._env_id, instances, self._arguments).unwrapped)
-        environment.play_every_seed()
-        return environment
-
-    def _begin(self, environment: ProxyVectorEnv) -> Array:
+    def _begin(self) -> Array:
         """Begin every deployment, each on its own workload; returns the observations (R, F)."""
         seeds = [seed + _SEEDS_APART * domain for seed in self._seeds for domain in range(self._domains)]
         if not self._choose:
-            return np.asarray(environment.reset(seed=seeds)[0])
+            return np.asarray(self._environment.reset(seed=seeds)[0])
         for workload in dict.fromkeys(self._workloads):
             rows = np.repeat([name == workload for name in self._workloads], self._domains)
-            begun = environment.reset(seed=seeds, options={"workload": workload, "reset_mask": rows})
+            begun = self._environment.reset(seed=seeds, options={"workload": workload, "reset_mask": rows})
         return np.asarray(begun[0])
 
     def _outcome(self) -> Outcome:
@@ -191,12 +184,16 @@ class Deployments:
             table["degradations"],
             table["evidence_better"],
             table["evidence_needed"],
-            self._of_deployments(charged(self._environment)).sum(axis=1),
+            self._paid(),
             {
                 name: self._of_deployments(values.astype(np.float64)).mean(axis=1)
                 for name, values in proxy.subsystem.metrics().items()
             },
         )
+
+    def _paid(self) -> npt.NDArray[np.float64]:
+        """(R,) float64: what the proxy has charged."""
+        return np.asarray(self._of_deployments(charged(self._environment)).sum(axis=1))
 
     def _of_deployments(self, values: Array) -> Array:
         """(R, D) of values (R * D,) of instances."""
@@ -266,11 +263,10 @@ class Deployed:
     def _told_extra(self, rows: npt.NDArray[np.bool_]) -> list[str]:
         """The extra cost of all the rows (R,) together, and the largest of a single one."""
         alone = self.alone[rows].sum()
-        each = self.extra_cost[rows]
         if not alone > 0.0:
             return ["-", "-"]
         together = self.outcome.paid[rows].sum() / alone - 1.0
-        return [f"{100 * share:+.1f} %" for share in (together, float(np.nanmax(each)))]
+        return [percent_text(share) for share in (together, np.nanmax(self.extra_cost[rows]))]
 
 
 def deploy(judged: Contender, deployments: Deployments) -> Deployed:

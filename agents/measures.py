@@ -56,7 +56,7 @@ class Measure:
     def change_text(self, change: float) -> str:
         """A change with its sign."""
         if self.ratio:
-            return f"{_rounded(100 * change, 1):+.1f} %"
+            return percent_text(change)
         return f"{_rounded(change, self.decimals):+.{self.decimals}f}"
 
     def gain_text(self, gain: Interval) -> str:
@@ -73,6 +73,11 @@ class Measure:
         interval = "" if gain.low == gain.high else f" [{low}, {high}]"  # a single run has none
         higher = self.more_is_better == (gain.estimate >= 0)
         return f"{estimate}{unit}{interval} {'higher' if higher else 'lower'}"
+
+
+def percent_text(share: float) -> str:
+    """A share as a change in percent."""
+    return f"{_rounded(100 * share, 1):+.1f} %"
 
 
 def _rounded(value: float, decimals: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from agents.measures import percent_text
 from agents.results import Comparison
 from agents.statistics import FloatArray, geometric_mean
 from agents.tables import format_table
@@ -84,4 +85,4 @@ def geometric_tail(latencies_ms: FloatArray) -> float:
 
 def change(ratio: float) -> str:
     """A ratio as a change in percent."""
-    return f"{100 * (ratio - 1):+.1f} %"
+    return percent_text(ratio - 1.0)

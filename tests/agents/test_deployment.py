@@ -60,6 +60,17 @@ def test_what_is_played_again_comes_out_the_same():
     assert first.metrics["user_blocks"].tolist() == [24 * 768] * 2
 
 
+def test_what_the_builtin_algorithm_alone_pays_changes_nothing():
+    deployments = Deployments("kml/LfsVictim-v0", SMALL, ["zipf-0.9", "hot-cold-0.95-0.05"], [1, 2], 24.0)
+    first, alone = deployments.play(CostBenefit()), deployments.play_alone()
+    again = deployments.play(CostBenefit())
+    np.testing.assert_array_equal(alone, deployments.play_alone())
+    deployments.close()
+    np.testing.assert_array_equal(first.paid, again.paid)
+    np.testing.assert_array_equal(first.evidence, again.evidence)
+    assert (alone > 0.0).all() and not np.array_equal(alone, first.paid)
+
+
 def test_a_deployment_may_end_once_the_policy_is_trusted():
     seeds = [1, 2, 3, 4]
     deployments = Deployments("kml/LfsVictim-v0", SMALL, ["hot-cold-0.95-0.05"] * 4, seeds, 80.0)
