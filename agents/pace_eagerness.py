@@ -23,7 +23,7 @@ from agents.hyperparameter_files import read_entry
 from agents.pace_search import RulePolicy
 from agents.pacing_tables import change, geometric_tail
 from agents.playing import evaluate_together
-from agents.results import Evaluation
+from agents.statistics import geometric_mean
 from agents.tables import format_table
 from kml_envs.command_line import whole_number_from
 from kml_envs.errors import OneLineParser, run_command
@@ -82,13 +82,11 @@ class Effects:
         own = self._play(Contender("rule", PACING, self._env_kwargs, functools.partial(_make_rule, rule)))
         return Effect(*(mine / theirs for mine, theirs in zip(own, self._builtin, strict=True)))
 
-    def _play(self, contender: Contender) -> Effect:
-        told: Evaluation = evaluate_together(contender, self._workloads, self._seeds)
-        return Effect(
-            float(told.metrics["stall_ms"].sum()),
-            geometric_tail(told.metrics["latency_p999_ms"]),
-            geometric_tail(told.metrics["write_amplification"]),
-        )
+    def _play(self, contender: Contender) -> tuple[float, float, float]:
+        """What an `Effect` is a ratio of."""
+        told = evaluate_together(contender, self._workloads, self._seeds).metrics
+        amplification = geometric_mean(told["write_amplification"].ravel())
+        return float(told["stall_ms"].sum()), geometric_tail(told["latency_p999_ms"]), float(amplification)
 
 
 def choose_eagerness(rule: Rule, workloads: Sequence[str], seeds: Sequence[int] = SEEDS) -> Rule:
